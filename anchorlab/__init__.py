@@ -1,0 +1,26 @@
+"""Anchor-function benchmarks for Transformer reasoning: exact data, fast training, explained models.
+
+    run = anchorlab.train(anchorlab.Experiment(task="composite", initialization_rate=0.8, steps=2000))
+    contrast = anchorlab.run_contrast("composite", "runs/composite")
+
+Heavy libraries load on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import Run
+    from .experiments import Contrast, Experiment, run_contrast, train, train_all
+
+__all__ = ["Contrast", "Experiment", "Run", "run_contrast", "train", "train_all"]
+_HOMES = {name: ".engine" if name == "Run" else ".experiments" for name in __all__}
+_PACKAGES = ("analysis", "engine", "experiments", "models", "report", "tasks")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'anchorlab' has no attribute {name!r}")

@@ -1,0 +1,54 @@
+"""Clear errors for wrong settings: one line that tells what to write instead."""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from anchorlab.errors import InputError
+
+Class = TypeVar("Class", bound=type)
+
+
+def checked(cls: Class) -> Class:
+    """Make a pydantic dataclass raise InputError instead of pydantic's own error."""
+    construct = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(construct)
+    def __init__(self: object, *args: object, **kwargs: object) -> None:  # noqa: N807 - it becomes the class's own
+        check_known("setting", kwargs, [field.name for field in dataclasses.fields(cls)])
+        try:
+            construct(self, *args, **kwargs)
+        except ValidationError as error:
+            raise from_validation_error(error) from None
+
+    cls.__init__ = __init__  # type: ignore[misc]
+    return cls
+
+
+def from_validation_error(error: ValidationError) -> InputError:
+    """The first problem of `error` in one line: field, value, what is allowed."""
+    first = error.errors()[0]
+    if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
+        return cause
+    field = ".".join(str(part) for part in first["loc"])
+    return InputError(f"{field}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}")
+
+
+def check_known(field: str, values: Iterable[str], known: Iterable[str]) -> None:
+    """Raise InputError, with the nearest known name, unless all `values` are among `known`."""
+    names = list(known)
+    for value in values:
+        if value not in names:
+            raise unknown_name(field, value, names)
+
+
+def unknown_name(field: str, value: object, known: Iterable[str]) -> InputError:
+    """The error for a `value` that is not among the `known` names, with the nearest of them."""
+    names = list(known)
+    near = difflib.get_close_matches(str(value), names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    return InputError(f"{field}: unknown value {value!r}; {hint}")
