@@ -1,0 +1,224 @@
+"""Initialization rate γ: the standard deviation of every matrix, and the draw itself.
+
+Sign convention: std = d_in^−γ, so a larger γ is a smaller initialization (γ = 0.5 keeps the variance of a linear map's
+input; another line of work writes γ / √d_in, where a larger γ is a larger initialization).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from anchorlab.errors import InputError
+
+from .module_map import COMPONENTS, Matrix, matrices, width
+from .validation import check_known
+
+FAN_IN = "arxiv-2405.05409"
+MODEL_WIDTH = "arxiv-2501.08537"
+PYTORCH = "pytorch"
+DISTRIBUTIONS = ("normal", "uniform")
+
+
+@dataclass(frozen=True)
+class InitializationRow:
+    """How one matrix (or one part of a fused one) is drawn, around mean 0.
+
+    Attributes:
+        parameter: name in `model.named_parameters()`.
+        part: `q`, `k` or `v` inside a fused matrix, else empty.
+        component: embedding, qk, vo, mlp or head.
+        shape: shape of what is drawn.
+        fan_in: the d of d^−γ.
+        rate: γ; None under the rule `pytorch`.
+        std: standard deviation of the drawn weights.
+        distribution: `normal` or `uniform`.
+        columns: the columns of a fused matrix that this row fills.
+    """
+
+    parameter: str
+    part: str
+    component: str
+    shape: tuple[int, ...]
+    fan_in: int
+    rate: float | None
+    std: float
+    distribution: str
+    columns: tuple[int, int] | None = None
+
+
+def rules() -> tuple[str, ...]:
+    """Names of the initialization rules."""
+    return (FAN_IN, MODEL_WIDTH, PYTORCH)
+
+
+def initialization_table(
+    model: PreTrainedModel,
+    *,
+    rule: str,
+    rate: float | None = None,
+    component_rates: Mapping[str, float] | None = None,
+    distribution: str = "normal",
+) -> list[InitializationRow]:
+    """The standard deviation of everything that `initialize` draws with the same arguments, in drawing order.
+
+    Rules:
+        `arxiv-2405.05409`: std = d_in^−γ; for token and position embeddings d_in = d_model.
+        `arxiv-2501.08537`: std = d_model^−γ everywhere; W_O and the second feed-forward matrix also ÷ √(2 · layers).
+        `pytorch`: each module's own default law, biases included; takes no rate and no distribution of yours.
+
+    Args:
+        model: a model of this package.
+        rule: one of `rules()`.
+        rate: γ of all components (finite, ≥ 0); not used by `pytorch`.
+        component_rates: γ of single components (embedding, qk, vo, mlp, head) in place of `rate`.
+        distribution: `normal` with that standard deviation, or `uniform` on (−b, b) where b takes the place of the
+            standard deviation in the rule (std = b / √3), as the concept-graph experiment of fig. 13.13 draws.
+
+    Raises:
+        InputError: unknown rule, component or distribution; a rate that is missing, negative or not finite.
+    """
+    check_known("rule", rule, rules())
+    check_known("distribution", distribution, DISTRIBUTIONS)
+    if rule == PYTORCH:
+        if component_rates:
+            raise InputError(f"component_rates: the rule {PYTORCH!r} has no rates, got {dict(component_rates)}")
+        return _pytorch_rows(model)
+    rates = _rates(model, rate, component_rates or {})
+    return [_row(model, matrix, rule, rates[matrix.component], distribution) for matrix in matrices(model)]
+
+
+@torch.no_grad()
+def initialize(
+    model: PreTrainedModel,
+    *,
+    rule: str,
+    rate: float | None = None,
+    component_rates: Mapping[str, float] | None = None,
+    distribution: str = "normal",
+    generator: torch.Generator,
+) -> None:
+    """Draw all weights of a model anew, in place; every number comes from `generator`, none from a global one.
+
+    Arguments and rules are those of `initialization_table`. Biases become 0 and layer norms (1, 0), which no rate
+    scales (the rule `pytorch` draws the biases that PyTorch draws). The result depends on the shape, the arguments and
+    the generator only: not on earlier weights, dtype or device (as long as the generator is a CPU one). Under one seed
+    two rates give the same weights up to scale.
+
+    Raises:
+        InputError: as `initialization_table`.
+    """
+    rows = initialization_table(model, rule=rule, rate=rate, component_rates=component_rates, distribution=distribution)
+    parameters = dict(model.named_parameters())
+    _reset_constants(model, drawn={row.parameter for row in rows})
+    for row in rows:
+        parameter = parameters[row.parameter]
+        target = parameter if row.columns is None else parameter[:, slice(*row.columns)]
+        target.copy_(_draw(row, generator))
+
+
+def _draw(row: InitializationRow, generator: torch.Generator) -> Tensor:
+    unit = torch.empty(row.shape, dtype=torch.float32, device=generator.device)
+    if row.distribution == "normal":
+        unit.normal_(0.0, 1.0, generator=generator)
+    else:
+        unit.uniform_(-math.sqrt(3.0), math.sqrt(3.0), generator=generator)
+    return unit * row.std
+
+
+def _reset_constants(model: PreTrainedModel, drawn: set[str]) -> None:
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if f"{prefix}.{name}" not in drawn and parameter.ndim == 1:
+                parameter.fill_(1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0)
+
+
+def _rates(model: PreTrainedModel, rate: float | None, component_rates: Mapping[str, float]) -> dict[str, float]:
+    """γ of each component that the model has."""
+    present = dict.fromkeys(matrix.component for matrix in matrices(model))
+    for component in component_rates:
+        check_known("component_rates", component, COMPONENTS)
+        if component not in present:
+            kind = model.config.model_type
+            raise InputError(f"component_rates: {kind} has no matrix in {component!r} (it has {', '.join(present)})")
+    rates = {component: component_rates.get(component, rate) for component in present}
+    return {component: _checked_rate(component, value) for component, value in rates.items()}
+
+
+def _checked_rate(component: str, rate: Any) -> float:
+    number = not isinstance(rate, bool) and isinstance(rate, int | float)
+    if not number or not math.isfinite(rate) or rate < 0:
+        raise InputError(f"initialization rate of {component}: must be a finite number of at least 0, got {rate!r}")
+    return float(rate)
+
+
+def _row(model: PreTrainedModel, matrix: Matrix, rule: str, rate: float, distribution: str) -> InitializationRow:
+    fan_in = matrix.fan_in if rule == FAN_IN else width(model)
+    scale = fan_in**-rate
+    if rule == MODEL_WIDTH and matrix.writes_residual:
+        scale /= math.sqrt(2 * model.config.num_hidden_layers)
+    std = scale if distribution == "normal" else scale / math.sqrt(3.0)
+    return _describe(model, matrix, fan_in=fan_in, rate=rate, std=std, distribution=distribution)
+
+
+def _describe(
+    model: PreTrainedModel, matrix: Matrix, *, fan_in: int, rate: float | None, std: float, distribution: str
+) -> InitializationRow:
+    return InitializationRow(
+        parameter=matrix.parameter,
+        part=matrix.part,
+        component=matrix.component,
+        shape=_shape(model, matrix),
+        fan_in=fan_in,
+        rate=rate,
+        std=std,
+        distribution=distribution,
+        columns=matrix.columns,
+    )
+
+
+def _shape(model: PreTrainedModel, matrix: Matrix) -> tuple[int, ...]:
+    shape = tuple(model.get_parameter(matrix.parameter).shape)
+    return shape if matrix.columns is None else (shape[0], matrix.columns[1] - matrix.columns[0])
+
+
+def _pytorch_rows(model: PreTrainedModel) -> list[InitializationRow]:
+    """Every matrix by the law of its module, then the biases of the modules that draw theirs."""
+    rows: list[InitializationRow] = []
+    owners: dict[str, str] = {}
+    for matrix in matrices(model):
+        prefix = matrix.parameter.rpartition(".")[0]
+        owners[prefix] = matrix.component
+        std, distribution = _default_law(model.get_submodule(prefix))
+        rows.append(_describe(model, matrix, fan_in=matrix.fan_in, rate=None, std=std, distribution=distribution))
+    for prefix, component in owners.items():
+        module = model.get_submodule(prefix)
+        if not isinstance(module, nn.Linear | nn.LSTM):
+            continue
+        std, distribution = _default_law(module)
+        fan_in = module.in_features if isinstance(module, nn.Linear) else module.hidden_size
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim == 1:
+                shape = tuple(parameter.shape)
+                rows.append(
+                    InitializationRow(f"{prefix}.{name}", "", component, shape, fan_in, None, std, distribution)
+                )
+    return rows
+
+
+def _default_law(module: nn.Module) -> tuple[float, str]:
+    """Standard deviation and law that a module's own constructor draws with."""
+    if isinstance(module, nn.Linear):  # kaiming_uniform_(a=√5): U(±1/√fan_in), for the bias too
+        return 1 / math.sqrt(3 * module.in_features), "uniform"
+    if isinstance(module, nn.LSTM):  # U(±1/√hidden), biases too
+        return 1 / math.sqrt(3 * module.hidden_size), "uniform"
+    if isinstance(module, nn.Embedding):
+        return 1.0, "normal"
+    if isinstance(module, Conv1D):
+        return 0.02, "normal"
+    raise InputError(f"rule: {PYTORCH!r} knows no default for {type(module).__name__}")

@@ -1,0 +1,144 @@
+"""The last-position short-cut against the full forward pass of the Hugging Face modules."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from anchorlab import models
+
+VOCABULARY, LENGTH, BATCH = 19, 7, 6
+SHAPES = [
+    {"layers": 1, "heads": 1, "width": 12},
+    {"layers": 2, "heads": 1, "width": 12},
+    {"layers": 3, "heads": 4, "width": 12, "feed_forward_width": 20},
+    {"layers": 2, "heads": 2, "width": 12, "tie_embeddings": True},
+]
+
+
+def members(name, shape, count, dtype):
+    """Models with different weights, layer norms and biases."""
+    built = []
+    for seed in range(count):
+        model = models.build(name, VOCABULARY, LENGTH + 2, **shape)
+        generator = torch.Generator().manual_seed(seed)
+        models.initialize(model, rule="arxiv-2405.05409", rate=0.4, generator=generator)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+        built.append(model.to(dtype))
+    return built
+
+
+def stack(built):
+    keys = [key for key, _ in built[0].named_parameters()]
+    return {key: torch.stack([model.get_parameter(key).detach() for model in built]).requires_grad_() for key in keys}
+
+
+def batch(count):
+    generator = torch.Generator().manual_seed(9)
+    tokens = torch.randint(0, VOCABULARY, (count, BATCH, LENGTH), generator=generator)
+    return tokens, torch.randint(0, VOCABULARY, (count, BATCH), generator=generator)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+def test_logits_and_gradients_are_those_of_the_full_forward(name, shape, dtype, tolerance, count):
+    built = members(name, shape, count, dtype)
+    stacked, (tokens, labels) = stack(built), batch(count)
+    logits = models.last_position_logits(built[0].config)(stacked, tokens)
+    functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").div(BATCH).backward()
+    assert logits.shape == (count, BATCH, VOCABULARY)
+    for member, model in enumerate(built):
+        full = model(tokens[member]).logits[:, -1]
+        functional.cross_entropy(full, labels[member]).backward()
+        assert torch.allclose(logits[member], full, atol=tolerance, rtol=tolerance)
+        for key, parameter in model.named_parameters():
+            assert torch.allclose(stacked[key].grad[member], parameter.grad, atol=tolerance, rtol=tolerance), key
+
+
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+def test_head_width_activation_and_epsilon_are_followed(name):
+    own = {"gpt2": {"activation": "relu"}, "post_ln": {"head_width": 5}}[name]
+    built = members(name, {"layers": 2, "heads": 2, "width": 12, "layer_norm_epsilon": 0.1, **own}, 2, torch.float64)
+    tokens, _ = batch(2)
+    logits = models.last_position_logits(built[0].config)(stack(built), tokens)
+    for member, model in enumerate(built):
+        assert torch.allclose(logits[member], model(tokens[member]).logits[:, -1], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+def test_members_do_not_influence_each_other(name):
+    built = members(name, SHAPES[1], 3, torch.float32)
+    stacked, (tokens, labels) = stack(built), batch(3)
+    logits = models.last_position_logits(built[0].config)(stacked, tokens)
+    functional.cross_entropy(logits[1], labels[1]).backward()
+    for gradient in (parameter.grad for parameter in stacked.values()):
+        assert gradient[0].abs().max() == 0
+        assert gradient[2].abs().max() == 0
+    # A value that is not finite stays with its member, too.
+    with torch.no_grad():
+        for parameter in stacked.values():
+            parameter[0].fill_(float("nan"))
+    spoiled = models.last_position_logits(built[0].config)(stacked, tokens)
+    assert torch.equal(spoiled[1:], logits[1:])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+def test_gradients_are_contiguous_as_fused_optimizers_need(name, count):
+    built = members(name, SHAPES[2], count, torch.float32)
+    stacked, (tokens, labels) = stack(built), batch(count)
+    logits = models.last_position_logits(built[0].config)(stacked, tokens)
+    functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    assert all(parameter.grad.is_contiguous() for parameter in stacked.values())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+def test_bfloat16_autocast_stays_close_to_the_full_forward(name, count):
+    built = members(name, SHAPES[1], count, torch.float32)
+    stacked, (tokens, labels) = stack(built), batch(count)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = models.last_position_logits(built[0].config)(stacked, tokens)
+        full = torch.stack([model(rows).logits[:, -1] for model, rows in zip(built, tokens, strict=True)])
+    assert logits.dtype == full.dtype == torch.bfloat16
+    exact = torch.stack([model(rows).logits[:, -1] for model, rows in zip(built, tokens, strict=True)])
+    scale = exact.abs().max()
+    assert (logits.float() - full.float()).abs().max() < 0.03 * scale
+    # No worse than the full forward is under the same rounding.
+    assert (logits.float() - exact).abs().mean() < 2 * (full.float() - exact).abs().mean()
+    functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten()).backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in stacked.values())
+
+
+def test_layer_norm_is_in_float32_under_bfloat16_rows():
+    from anchorlab.models.stacked import layer_norm
+
+    rows, ones, zeros = torch.randn(2, 3, 8).bfloat16(), torch.ones(2, 8), torch.zeros(2, 8)
+    assert layer_norm(rows, ones, zeros, 1e-5).dtype == torch.float32
+    assert layer_norm(rows.double(), ones.double(), zeros.double(), 1e-5).dtype == torch.float64
+
+
+def test_short_rows_use_the_first_positions():
+    (model,) = members("post_ln", SHAPES[1], 1, torch.float64)
+    tokens = torch.tensor([[[3, 1, 4]]])
+    logits = models.last_position_logits(model.config)(stack([model]), tokens)
+    assert torch.allclose(logits[0], model(tokens[0]).logits[:, -1], atol=1e-12)
+
+
+def test_token_ids_of_any_integer_width_are_taken():
+    built = members("gpt2", SHAPES[1], 3, torch.float32)
+    tokens, _ = batch(3)
+    forward, stacked = models.last_position_logits(built[0].config), stack(built)
+    assert torch.equal(forward(stacked, tokens.int()), forward(stacked, tokens))
+
+
+def test_models_without_a_short_cut_say_so():
+    for name in ("simplified", "lstm", "fnn"):
+        assert models.last_position_logits(models.build(name, 9, 3).config) is None
+    config = models.build("gpt2", 9, 3, layers=1, heads=1, width=4).config
+    config.scale_attn_by_inverse_layer_idx = True
+    assert models.last_position_logits(config) is None

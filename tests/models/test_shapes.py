@@ -1,0 +1,61 @@
+"""The shape annotations hold: every annotated function runs under a type checker that reads them."""
+
+import pytest
+import torch
+from beartype import beartype
+from jaxtyping import TypeCheckError, jaxtyped
+
+from anchorlab import models
+from anchorlab.models import fnn, last_position, lstm, post_ln, simplified, stacked
+
+ANNOTATED_METHODS = [
+    (post_ln.SelfAttention, "forward"),
+    (post_ln.FeedForward, "forward"),
+    (post_ln.PostLNBlock, "forward"),
+    (post_ln.PostLNForCausalLM, "forward"),
+    (simplified.SimplifiedLayer, "forward"),
+    (simplified.SimplifiedForCausalLM, "forward"),
+    (lstm.LSTMForCausalLM, "forward"),
+    (fnn.FNNForCausalLM, "forward"),
+    (fnn.FNNForCausalLM, "encode"),
+]
+
+
+def checked(function):
+    return jaxtyped(typechecker=beartype)(function)
+
+
+@pytest.fixture
+def shape_checks(monkeypatch):
+    for name in ("linear", "layer_norm", "embedding", "attend", "attend_last", "_fused_attention"):
+        function = checked(getattr(stacked, name))
+        monkeypatch.setattr(stacked, name, function)
+        if hasattr(last_position, name):
+            monkeypatch.setattr(last_position, name, function)
+    monkeypatch.setattr(post_ln, "eager_attention", checked(post_ln.eager_attention))
+    for owner, name in ANNOTATED_METHODS:
+        monkeypatch.setattr(owner, name, checked(getattr(owner, name)))
+
+
+@pytest.mark.usefixtures("shape_checks")
+@pytest.mark.parametrize("name", models.names())
+def test_forward_pass_has_the_annotated_shapes(name):
+    model = models.build(name, 11, 5)
+    assert model(torch.zeros(3, 5, dtype=torch.long)).logits.shape[::2] == (3, 11)
+    if name != "gpt2":  # Hugging Face's own class, without annotations of ours
+        with pytest.raises(TypeCheckError):
+            model(torch.zeros(3, 5, 1, dtype=torch.long))
+
+
+@pytest.mark.usefixtures("shape_checks")
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+def test_short_cut_has_the_annotated_shapes(name, members):
+    model = models.build(name, 11, 5, layers=2, heads=2, width=8)
+    stacked_parameters = {
+        key: parameter.detach().expand(members, *parameter.shape).clone() for key, parameter in model.named_parameters()
+    }
+    forward = checked(models.last_position_logits(model.config))
+    assert forward(stacked_parameters, torch.zeros(members, 3, 5, dtype=torch.long)).shape == (members, 3, 11)
+    with pytest.raises(TypeCheckError):
+        forward(stacked_parameters, torch.zeros(3, 5, dtype=torch.long))
