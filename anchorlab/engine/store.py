@@ -1,0 +1,250 @@
+"""The run folder: everything needed to repeat or examine one member, readable without anchorlab."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from anchorlab.errors import InputError
+from anchorlab.files import replacing
+from anchorlab.models import load
+
+SCHEMA_VERSION = 1
+ENDED = ("finished", "diverged")
+_PACKAGES = ("anchorlab", "torch", "transformers", "numpy")
+_COLUMNS = ["step", "split", "group", "metric", "value"]
+
+
+class MetricRow(NamedTuple):
+    """One row of metrics.parquet; `group` is empty for the whole split."""
+
+    step: int
+    split: str
+    group: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, opened for reading.
+
+    Raises InputError when `folder` is not a run folder.
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Run":
+        """Open the run in `folder`."""
+        path = Path(folder)
+        if not (path / "config.json").is_file():
+            raise InputError(f"run={str(folder)!r}: not a run folder (it has no config.json)")
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The member's name: that of its folder."""
+        return self.folder.name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved settings (config.json)."""
+        return _read_json(self.folder / "config.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, device, seeds, wall time and status (environment.json)."""
+        return _read_json(self.folder / "environment.json")
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished`, `diverged` or `interrupted`."""
+        return str(self.environment["status"])
+
+    def metrics(self) -> pd.DataFrame:
+        """All measurements: columns step, split, group, metric, value."""
+        path = self.folder / "metrics.parquet"
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=_COLUMNS)
+
+    def final(self, split: str, metric: str = "accuracy") -> float:
+        """The last value of `metric` over the whole of `split`."""
+        table = self.metrics()
+        chosen = table[(table.split == split) & (table.metric == metric) & (table.group == "")]
+        if chosen.empty:
+            raise InputError(f"{self.folder}: no {metric} was measured on split {split!r}")
+        return float(chosen.value.iloc[-1])
+
+    def model(self) -> PreTrainedModel:
+        """The trained model; InputError while the run has not ended."""
+        if not (self.folder / "model").is_dir():
+            raise InputError(f"{self.folder}: no trained model yet (status: {self.status})")
+        return load(self.folder / "model")
+
+    def checkpoints(self) -> list[int]:
+        """Steps whose parameters are on disk."""
+        found = (self.folder / "checkpoints").glob("step-*.safetensors")
+        return sorted(int(path.stem.removeprefix("step-")) for path in found if "optimizer" not in path.name)
+
+
+class Checkpoint(NamedTuple):
+    """Parameters and optimizer tensors after `step` optimizer steps, with the metrics until then."""
+
+    step: int
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    metrics: list[MetricRow]
+
+
+class RunWriter:
+    """Writes one run folder; every file appears whole or not at all."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._checkpoints = folder / "checkpoints"
+        self._descriptor: int | None = None
+
+    def start(self, config: Mapping[str, Any], device: str) -> bool:
+        """Create the folder with its configuration, or check that it holds the same; return whether that run has ended.
+
+        Raises InputError if the folder holds another run or other files.
+        """
+        config = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **config}))
+        known = self.folder / "config.json"
+        if known.is_file():
+            _check_same(_read_json(known), config, self.folder)
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise InputError(f"out={str(self.folder)!r}: the folder is not empty and holds no run; choose another")
+        self._checkpoints.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        before = self._environment()
+        if before.get("status") in ENDED:
+            return True
+        _write_json(known, config)
+        elapsed = before.get("wall_time_seconds", 0.0)
+        _write_json(self.folder / "environment.json", environment(device, config) | {"wall_time_seconds": elapsed})
+        return False
+
+    def _lock(self) -> None:
+        # The system lifts the lock when this process ends, in whatever way.
+        self._descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"out={str(self.folder)!r}: another process is training in this folder") from None
+
+    def _environment(self) -> dict[str, Any]:
+        path = self.folder / "environment.json"
+        return _read_json(path) if path.is_file() else {}
+
+    def checkpoint(self, saved: Checkpoint) -> None:
+        """Save everything needed to continue from `saved.step`."""
+        self.write_metrics(saved.metrics)
+        # The parameters are written last: their file is what declares the checkpoint complete.
+        _save_tensors(self._optimizer_path(saved.step), saved.optimizer)
+        _save_tensors(self._parameters_path(saved.step), saved.parameters)
+
+    def prune(self, step: int, *, keep_parameters: bool) -> None:
+        """Remove what a checkpoint at `step` makes needless: other optimizer states, and parameters unless kept."""
+        wanted = {self._optimizer_path(step), self._parameters_path(step)}
+        pattern = "*.optimizer.safetensors" if keep_parameters else "*.safetensors"
+        for path in set(self._checkpoints.glob(pattern)) - wanted:
+            path.unlink()
+
+    def checkpoints(self) -> list[int]:
+        """Steps from which training can continue."""
+        steps = [int(path.name.split(".")[0].removeprefix("step-")) for path in self._checkpoints.glob("*.optimizer.*")]
+        return sorted(step for step in steps if self._parameters_path(step).is_file())
+
+    def load_checkpoint(self, step: int) -> Checkpoint:
+        """Read the checkpoint at `step`."""
+        table = Run(self.folder).metrics()
+        rows = [MetricRow(*row) for row in table[table.step <= step].itertuples(index=False)]
+        return Checkpoint(step, load_file(self._parameters_path(step)), load_file(self._optimizer_path(step)), rows)
+
+    def _parameters_path(self, step: int) -> Path:
+        return self._checkpoints / f"step-{step}.safetensors"
+
+    def _optimizer_path(self, step: int) -> Path:
+        return self._checkpoints / f"step-{step}.optimizer.safetensors"
+
+    def write_metrics(self, rows: list[MetricRow]) -> None:
+        """Write metrics.parquet."""
+        with replacing(self.folder / "metrics.parquet") as temporary:
+            pd.DataFrame(rows, columns=_COLUMNS).to_parquet(temporary, index=False)
+
+    def finish(self, status: str, *, step: int, wall_time: float, reason: str | None = None) -> None:
+        """Record how the run ended; `wall_time` in seconds is added to that of earlier parts of the run."""
+        known = self._environment()
+        known |= {"status": status, "step": step, "wall_time_seconds": known["wall_time_seconds"] + wall_time}
+        _write_json(self.folder / "environment.json", known | ({"reason": reason} if reason else {}))
+
+    def close(self) -> None:
+        """Let other processes write to this folder."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def environment(device: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a run happens: versions, device, git commit, seeds."""
+    return {
+        "status": "running",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {package: version(package) for package in _PACKAGES},
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
+        "threads": torch.get_num_threads(),
+        "git_commit": _git_commit(),
+        "seeds": {name: value for name, value in config.items() if name.endswith("seed")},
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    models = [line for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
+    return models[0].split(":", 1)[1].strip() if models else platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    # The commit of the project that the user works in, if any: part of how a result came about.
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return result.stdout.strip() or None
+
+
+def _check_same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    different = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
+    if different:
+        shown = ", ".join(f"{key}: {known.get(key)!r} there, {wanted.get(key)!r} here" for key in different)
+        raise InputError(f"out={str(folder)!r}: the folder holds a run with other settings ({shown})")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with replacing(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)

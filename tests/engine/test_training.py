@@ -1,0 +1,233 @@
+import errno
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from anchorlab.engine import (
+    Evaluation,
+    Measurement,
+    MemberRecord,
+    OptimizerSettings,
+    Population,
+    Progress,
+    Run,
+    RunWriter,
+    Schedule,
+    TrainingPlan,
+    store,
+    train_population,
+)
+from anchorlab.errors import InputError, Interrupted
+
+SETTINGS = OptimizerSettings("adamw", Schedule(1e-3, 1e-2, 1e-3, 5, 30), weight_decay=0.1, clip_norm=1.0)
+PLAN = TrainingPlan(steps=30, evaluate_every=5, checkpoint_every=10)
+
+
+@dataclass
+class At:
+    """An observer that evaluates and then does something once, after a given step."""
+
+    step: int
+    action: Callable[[], None]
+
+    def observe(self, population: Population, step: int) -> list[Measurement]:
+        if step == self.step:
+            self.action()
+        return population.evaluate()
+
+
+def crash() -> None:
+    raise RuntimeError("the machine went away")
+
+
+def run(problem: Any, folder: Path, plan: TrainingPlan = PLAN, **changes: Any) -> list[Run]:
+    records = [MemberRecord(folder / f"m{i}", {"seed": i, **changes}) for i in range(problem.members)]
+    return train_population(Population(problem, [SETTINGS] * problem.members), records, plan)
+
+
+def interrupted_at(step: int, action: Callable[[], None]) -> TrainingPlan:
+    return TrainingPlan(steps=30, evaluate_every=5, checkpoint_every=10, observers=(At(step, action),))
+
+
+def test_run_folder_is_readable_without_the_package(sequences: Callable[..., Any], tmp_path: Path) -> None:
+    (opened,) = run(sequences([0]), tmp_path)
+    folder = tmp_path / "m0"
+    assert json.loads((folder / "config.json").read_text()) == {"schema_version": 1, "seed": 0}
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["status"] == opened.status == "finished"
+    assert environment["step"] == 30
+    assert environment["seeds"] == {"seed": 0}
+    assert environment["packages"]["torch"] == torch.__version__
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    assert list(metrics.columns) == ["step", "split", "group", "metric", "value"]
+    assert sorted(metrics.step.unique()) == [0, 5, 10, 15, 20, 25, 30]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+        "step-30.safetensors",
+        "step-30.optimizer.safetensors",
+    }
+    assert opened.final("train") == metrics[(metrics.metric == "accuracy") & (metrics.group == "")].value.iloc[-2]
+    assert not opened.model().training
+
+
+def test_saved_model_gives_the_recorded_accuracy(sequences: Callable[..., Any], rows: Any, tmp_path: Path) -> None:
+    (opened,) = run(sequences([0]), tmp_path)
+    with torch.no_grad():
+        answers = opened.model()(rows.tokens[:20]).logits[:, -1].argmax(-1)
+    assert (answers == rows.labels[:20]).double().mean().item() == pytest.approx(opened.final("test"))
+
+
+@pytest.mark.parametrize("step", [5, 10, 15, 25, 30])
+def test_crash_and_resume_is_bit_identical(sequences: Callable[..., Any], tmp_path: Path, step: int) -> None:
+    whole = run(sequences([0, 1]), tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="went away"):
+        run(sequences([0, 1]), tmp_path / "cut", interrupted_at(step, crash))
+    cut = run(sequences([0, 1]), tmp_path / "cut")
+    for a, b in zip(whole, cut, strict=True):
+        pd.testing.assert_frame_equal(a.metrics(), b.metrics(), check_exact=True)
+        for name, value in a.model().state_dict().items():
+            assert torch.equal(value, b.model().state_dict()[name])
+
+
+def test_interrupt_saves_and_resumes_bit_identically(sequences: Callable[..., Any], tmp_path: Path) -> None:
+    (whole,) = run(sequences([0]), tmp_path / "whole")
+    with pytest.raises(Interrupted, match="stopped after step 15 of 30; run the same again"):
+        run(sequences([0]), tmp_path / "cut", interrupted_at(15, lambda: signal.raise_signal(signal.SIGINT)))
+    assert Run.open(tmp_path / "cut/m0").status == "interrupted"
+    assert Run.open(tmp_path / "cut/m0").checkpoints() == [15]
+    (cut,) = run(sequences([0]), tmp_path / "cut")
+    pd.testing.assert_frame_equal(whole.metrics(), cut.metrics(), check_exact=True)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_killed_process_resumes_bit_identically(tmp_path: Path) -> None:
+    # A real process, really killed: the command line's own way from nothing to the finished run.
+    def command(out: str) -> list[str]:
+        fields = ["model=post_ln", "width=16", "train_rows=2000", "test_rows=100", "ood_rows=100", "device=cpu"]
+        settings = [word for field in [*fields, "checkpoint_every=10"] for word in ("--set", field)]
+        return [sys.executable, "-m", "anchorlab", "train", "identity", "--steps", "600", *settings, "--out", out]
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(command(str(killed)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(killed.glob("checkpoints/step-*0.safetensors")):
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert Run.open(killed).status == "running"
+    for out in (killed, whole):
+        subprocess.run(command(str(out)), check=True, capture_output=True)
+    pd.testing.assert_frame_equal(Run.open(killed).metrics(), Run.open(whole).metrics(), check_exact=True)
+
+
+def test_finished_run_is_not_trained_again(sequences: Callable[..., Any], tmp_path: Path) -> None:
+    run(sequences([0]), tmp_path)
+    before = (tmp_path / "m0/environment.json").read_bytes()
+    run(sequences([0]), tmp_path, interrupted_at(0, crash))
+    assert (tmp_path / "m0/environment.json").read_bytes() == before
+
+
+def test_divergent_member_is_reported_and_others_go_on(linear: Callable[..., Any], tmp_path: Path) -> None:
+    runs = run(linear([1, 2, 3], poison=1), tmp_path / "together")
+    assert [r.status for r in runs] == ["finished", "diverged", "finished"]
+    assert runs[1].environment["step"] == 3
+    assert runs[1].environment["reason"] == "loss is inf in step 4"
+    assert runs[1].checkpoints() == [3]
+    expected = run(linear([1, 2, 3]), tmp_path / "healthy")
+    for index in (0, 2):
+        pd.testing.assert_frame_equal(runs[index].metrics(), expected[index].metrics(), rtol=1e-12)
+
+
+def test_kept_checkpoints(linear: Callable[..., Any], tmp_path: Path) -> None:
+    (opened,) = run(linear([1]), tmp_path, TrainingPlan(30, 10, 10, keep_checkpoints=True))
+    assert opened.checkpoints() == [10, 20, 30]
+    assert len(list((tmp_path / "m0/checkpoints").glob("*.optimizer.safetensors"))) == 1
+
+
+def test_folder_of_another_run_or_of_something_else(linear: Callable[..., Any], tmp_path: Path) -> None:
+    run(linear([1]), tmp_path)
+    with pytest.raises(InputError, match=r"other settings \(gamma: None there, 0.5 here\)"):
+        run(linear([1]), tmp_path, gamma=0.5)
+    (tmp_path / "full/m0").mkdir(parents=True)
+    (tmp_path / "full/m0/thesis.tex").touch()
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        run(linear([1]), tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full/m0").iterdir()] == ["thesis.tex"]
+
+
+def test_second_process_in_one_folder_stops(linear: Callable[..., Any], tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "m0")
+    writer.start({"seed": 0}, "cpu")
+    with pytest.raises(InputError, match="another process is training in this folder"):
+        run(linear([1]), tmp_path)
+    writer.close()
+    assert run(linear([1]), tmp_path)[0].status == "finished"
+
+
+def test_full_disk_leaves_a_readable_run_that_resumes(
+    linear: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.save_file
+
+    def full(tensors: Any, path: Path) -> None:
+        if "step-20" in path.name:
+            path.write_bytes(b"half of the file")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(tensors, path)
+
+    monkeypatch.setattr(store, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(linear([1]), tmp_path)
+    opened = Run.open(tmp_path / "m0")
+    assert opened.checkpoints() == [10]
+    assert opened.metrics().step.max() == 20
+    assert not list((tmp_path / "m0").rglob("*.tmp"))
+    monkeypatch.setattr(store, "save_file", real)
+    (resumed,) = run(linear([1]), tmp_path)
+    (whole,) = run(linear([1]), tmp_path / "whole")
+    pd.testing.assert_frame_equal(resumed.metrics(), whole.metrics(), check_exact=True)
+
+
+def test_progress_is_reported_with_accuracies(sequences: Callable[..., Any], tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    population = Population(sequences([0]), [SETTINGS])
+    train_population(population, [MemberRecord(tmp_path / "m0", {})], PLAN, on_progress=seen.append)
+    assert seen[-1].step == seen[-1].steps == 30
+    assert seen[-1].member == "m0"
+    assert seen[-1].accuracies.keys() == {"train", "test"}
+
+
+def test_user_observers_write_to_the_metrics(linear: Callable[..., Any], tmp_path: Path) -> None:
+    class Bias:
+        def observe(self, population: Population, step: int) -> list[Measurement]:
+            biases = population.parameters["bias"].detach()
+            return [
+                Measurement(m, "", "", "bias", b.sum().item()) for m, b in zip(population.members, biases, strict=True)
+            ]
+
+    plan = TrainingPlan(10, 5, 10, observers=(Evaluation(), Bias()))
+    (opened,) = run(linear([1]), tmp_path, plan)
+    assert set(opened.metrics().metric) == {"norm", "bias"}
+
+
+def test_opening_what_is_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        Run.open(tmp_path)
+    writer = RunWriter(tmp_path / "new")
+    writer.start({}, "cpu")
+    with pytest.raises(InputError, match="no trained model yet"):
+        Run.open(tmp_path / "new").model()
+    with pytest.raises(InputError, match="no accuracy was measured on split 'ood'"):
+        Run.open(tmp_path / "new").final("ood")
+    writer.close()
