@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from anchorlab import models, tasks
+from anchorlab.analysis import explain
+from anchorlab.analysis.commutativity import overall
+
+SAMPLES = 300
+
+
+@pytest.mark.parametrize(
+    ("rule", "phase", "classes", "commutes"),
+    [
+        ("rule", 3, (1, 0, 0), 1),
+        ("symmetric", 2, (0, 1, 0), 1),
+        ("per order", 2, (0, 0, 1), 0),
+    ],
+)
+def test_known_answers_are_explained_rightly(composite, planned, held_run, rules, rule, phase, classes, commutes):
+    found = explain(held_run(planned(composite, rules[rule]), composite), samples=SAMPLES)
+    assert found.phase.number == phase
+    assert found.phase.id_accuracy == 1
+    total = found.answer_classes.iloc[-1]
+    assert (total["inferential"], total["symmetric"], total["other"]) == classes
+    assert overall(found.commutativity, unseen_only=True) == commutes
+    assert found.pair_matrix.mean(unseen=False) == 1
+    assert found.pair_matrix.mean(unseen=True) == classes[0]
+    assert found.pair_matrix.unseen.sum() == 2
+    assert found.absent == {}
+
+
+def test_deviation_of_a_systematic_error(composite, planned, held_run, rules):
+    found = explain(held_run(planned(composite, rules["symmetric"]), composite), samples=SAMPLES)
+    assert found.deviations["deviation"].tolist() == [3]
+    assert found.deviations["fraction"].tolist() == [1]
+
+
+def test_random_answers_are_phase_one(composite, planned, held_run, rules):
+    found = explain(held_run(planned(composite, rules["random"]), composite), samples=SAMPLES)
+    assert found.phase.number == 1
+    assert found.answer_classes.iloc[-1]["other"] > 0.9
+    assert overall(found.commutativity, unseen_only=False) < 0.1
+
+
+def test_answer_trained_for_the_other_order_is_symmetric(planned, held_run):
+    task = tasks.create("composite", preset="arxiv-2405.05409")
+    first, second = task.vocabulary.anchors["4"], task.vocabulary.anchors["3"]
+
+    def merges_the_orders(tokens: np.ndarray) -> np.ndarray:
+        located = task.locate(tokens)
+        unseen = (located.anchors == [first, second]).all(axis=1)
+        return np.where(unseen, located.key - 6, task.solve(tokens))
+
+    found = explain(held_run(planned(task, merges_the_orders), task), samples=SAMPLES)
+    assert found.answer_classes["pair"].tolist() == ["4,3", "all"]
+    assert found.answer_classes["symmetric"].tolist() == [1, 1]
+    follows = explain(held_run(planned(task, task.solve), task), samples=SAMPLES)
+    assert follows.answer_classes["inferential"].tolist() == [1, 1]
+    assert follows.commutativity.set_index("pair").loc["3,4", "fraction"] == 0
+
+
+def test_examples_show_key_anchors_and_answer(composite, planned, held_run, rules):
+    found = explain(held_run(planned(composite, rules["rule"]), composite), samples=10)
+    assert [example.split for example in found.examples] == ["test", "ood"]
+    for example in found.examples:
+        marked = {role: token for token, role in zip(example.tokens, example.roles, strict=True) if role}
+        assert set(marked) == {"key", "anchor 1", "anchor 2"}
+        shift = {"a": 5, "b": 1, "c": -2, "d": -8}
+        assert int(example.label) == int(marked["key"]) + shift[marked["anchor 1"]] + shift[marked["anchor 2"]]
+        assert example.group == f"{marked['anchor 1']},{marked['anchor 2']}"
+        assert example.correct
+        assert example.probability == example.label_probability > 0.5
+    assert found.attention.example == found.examples[-1]
+    assert found.attention.weights.shape == (2, 1, 9, 9)
+    assert np.allclose(found.attention.weights.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_same_seed_same_explanation(composite, held_run):
+    model = models.build("post_ln", composite.vocabulary.size, composite.length, layers=1, heads=1, width=8)
+    one, two = (explain(held_run(model, composite), samples=50, seed=4) for _ in range(2))
+    assert one.accuracy.equals(two.accuracy)
+    assert one.commutativity.equals(two.commutativity)
+    assert one.examples == two.examples
+    assert one.parameters == model.num_parameters()
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_is_explained_or_says_what_is_absent(name, held_run):
+    task = tasks.create(name)
+    model = models.build("post_ln", task.vocabulary.size, task.length, layers=1, heads=1, width=8)
+    found = explain(held_run(model, task), samples=40)
+    assert set(found.accuracy["split"]) == set(task.splits) - {"train"}
+    sections = ("pair_matrix", "answer_classes", "deviations", "commutativity", "phase", "attention", "embedding")
+    for section in sections:
+        assert (getattr(found, section) is None) == (section in found.absent)
+    assert (found.phase is not None) == ("ood" in task.splits)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_architecture_is_explained(name, composite, held_run):
+    shape = {} if name == "simplified" else {"layers": 2, "width": 16}
+    model = models.build(name, composite.vocabulary.size, composite.length, **shape)
+    found = explain(held_run(model, composite), samples=40)
+    has_attention = name not in ("lstm", "fnn")
+    assert (found.attention is not None) == has_attention
+    assert (found.condensation is not None) == has_attention
+    assert set(found.absent) == (set() if has_attention else {"attention", "condensation"})
+    assert len(found.embedding.values) == 81
+
+
+def test_user_data_leave_curves_and_weights_only(composite, held_run):
+    model = models.build("post_ln", composite.vocabulary.size, composite.length, layers=1, heads=1, width=8)
+    found = explain(held_run(model, None))
+    assert found.condensation is not None
+    assert found.accuracy is None
+    assert found.examples == ()
+    assert "own data" in found.reason("phase")
+    assert len(found.metrics) == 1

@@ -1,0 +1,277 @@
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+
+from anchorlab import report, tasks
+from anchorlab.analysis import Explanation, explain
+from anchorlab.errors import InputError
+from anchorlab.report import downloads, page
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+RAW = {"style", "script"}
+
+
+class Document(HTMLParser):
+    """Collects elements and complains about tags that do not match."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in RAW:
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return re.sub(r" ([,.])", r"\1", re.sub(r"\s+", " ", " ".join(self.texts)))
+
+
+def bare(explanation: Explanation) -> Explanation:
+    """Without most of its figures, which take time to draw."""
+    return replace(explanation, pair_matrix=None, attention=None, embedding=None, condensation=None, deviations=None)
+
+
+def decoded(uri: str) -> bytes:
+    return base64.b64decode(unquote(uri.split("base64,", 1)[1]))
+
+
+@pytest.fixture(scope="module")
+def written(explanations, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    assert report.write(explanations, path, command="anchorlab run composite --seed 0") == path
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def document(written):
+    return Document(written)
+
+
+def test_no_outside_address_and_no_script(written, document):
+    for _, attributes in document.elements:
+        for name in ("src", "href", "action", "srcset", "poster", "data"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert not re.search(r"(?:https?:)?//|@import|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", written))
+    assert not document.all("script")
+    assert not any(name.startswith("on") for _, attributes in document.elements for name in attributes)
+
+
+def test_figures_hold_no_outside_address(document):
+    images = document.all("img")
+    assert len(images) == 2 * 7
+    for image in images:
+        content = decoded(image["src"])
+        if image["src"].startswith("data:image/svg"):
+            text = content.decode()
+            addresses = set(re.findall(r"https?://[^\"'<> ]+", text)) - {
+                "http://www.w3.org/2000/svg",
+                "http://www.w3.org/1999/xlink",
+            }
+            assert not addresses
+            assert "<!DOCTYPE" not in text
+        else:
+            assert content.startswith(b"\x89PNG")
+
+
+def test_every_image_says_its_finding_with_numbers(document):
+    alts = [image["alt"] for image in document.all("img")]
+    assert all(len(alt) > 60 and re.search(r"\d", alt) for alt in alts)
+    assert len(set(alts)) == len(alts)
+
+
+def test_small_enough_to_send(written):
+    assert len(written.encode()) < 3_000_000
+
+
+def test_structure_for_keyboard_and_screen_reader(document):
+    tags = [tag for tag, _ in document.elements]
+    assert tags.count("main") == tags.count("nav") == tags.count("h1") == 1
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids = [attributes["id"] for _, attributes in document.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in document.elements:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids
+    assert tags.count("caption") == tags.count("table")
+    assert all(header.get("scope") in ("row", "col") for header in document.all("th"))
+    assert document.all("html") == [{"lang": "en"}]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in document.all("meta")
+
+
+def test_downloads_are_the_tables(document, explanations):
+    files = {link["download"]: link["href"] for link in document.all("a") if "download" in link}
+    first, second = explanations
+    tables = {
+        "memorising-metrics.csv": first.metrics,
+        "memorising-pair_matrix.csv": downloads.pair_table(first.pair_matrix),
+        "reasoning-answer_classes.csv": second.answer_classes,
+        "reasoning-attention.csv": downloads.attention_table(second.attention),
+        "reasoning-embedding.csv": downloads.embedding_table(second.embedding),
+        "memorising-condensation.csv": downloads.cosine_table(first.condensation),
+    }
+    for name, table in tables.items():
+        found = pd.read_csv(io.BytesIO(decoded(files[name])), keep_default_na=False)
+        expected = table.reset_index(drop=True)
+        assert list(found.columns) == [str(column) for column in expected.columns]
+        for column in expected:
+            if expected[column].dtype.kind == "f":
+                assert found[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-5)
+            else:
+                assert found[column].astype(str).tolist() == expected[column].astype(str).tolist()
+    assert len(files) == 2 * 7 + 1
+    commutativity = pd.read_csv(io.BytesIO(decoded(files["commutativity.csv"])))
+    assert len(commutativity) == len(first.commutativity) + len(second.commutativity)
+
+
+def test_commutativity_is_listed_by_pair(document, explanations):
+    tables = [explanation.commutativity.set_index("pair")["fraction"] for explanation in explanations]
+    for pair in tables[0].index:
+        values = " ".join(f"{table[pair]:.3f}" for table in tables)
+        assert f"{pair} {'both' if pair == 'c,d' else 'none'} {values}" in document.text
+    means = " ".join(f"{table.drop('c,d').mean():.3f}" for table in tables)
+    assert f"mean of the trained pairs none {means}" in document.text
+
+
+def test_cosine_download_is_the_cosine_of_the_named_neurons(explanations):
+    found = explanations[0].condensation
+    table = downloads.cosine_table(found).set_index("neuron")
+    assert table.loc[3, "5"] == pytest.approx(found.cosine[3, 5], abs=6e-4)
+    assert table.loc[3, "group"] == found.groups[3]
+
+
+def test_top_tells_what_was_trained_and_what_came_out(document, explanations):
+    text = document.text
+    assert "Two networks were trained on the task “composite”" in text
+    assert "The pairs (c,d) and (d,c) were kept out of training" in text
+    assert "initialization rate γ 0.3 0.5" in text
+    for explanation in explanations:
+        assert f"Phase {explanation.phase.number}" in text
+        assert f"{explanation.phase.id_accuracy:.3f}" in text
+        assert f"{explanation.phase.ood_accuracy:.3f}" in text
+    assert "left to right: a x → x + 5, b x → x + 1, c x → x − 2, d x → x − 8." in text
+
+
+def test_worked_examples_show_each_members_answer(document, explanations):
+    cells = [attributes for attributes in document.all("td") if attributes.get("class") in ("key", "anchor")]
+    assert len(cells) == 2 * 3
+    for first, second in zip(*(explanation.examples for explanation in explanations), strict=True):
+        assert first.tokens == second.tokens
+        assert f"Right answer: {first.label}" in document.text
+        for name, example in (("memorising", first), ("reasoning", second)):
+            verdict = "✓ right" if example.correct else "✗ wrong"
+            assert f"{name} {example.answer} {verdict} {example.probability:.2f}" in document.text
+
+
+def test_bottom_holds_what_repeats_it(document):
+    text = document.text
+    assert "anchorlab run composite --seed 0" in text
+    assert '"initialization_rate": 0.3' in text
+    assert '"torch": "2.13.0"' in text
+    assert "200 fresh rows of each split, drawn with seed 0" in text
+
+
+def test_values_are_escaped(explanations):
+    nasty = '<script>alert("&")</script>'
+    odd = replace(bare(explanations[0]), name=nasty, config=explanations[0].config | {"note": nasty}, status=nasty)
+    text = report.render([odd], title=nasty, command=nasty)
+    document = Document(text)
+    assert not document.all("script")
+    assert nasty in document.text
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", link["download"]) for link in document.all("a") if "download" in link)
+
+
+def test_same_input_same_page(written, explanations):
+    assert report.render(explanations, command="anchorlab run composite --seed 0") == written
+
+
+def test_members_of_one_name_are_told_apart(explanations):
+    text = Document(report.render([bare(explanations[0]), bare(explanations[0])])).text
+    assert "memorising (2)" in text
+
+
+def test_unfinished_run_says_so(explanations):
+    text = Document(report.render([replace(bare(explanations[0]), status="diverged")])).text
+    assert "training has not finished: diverged" in text
+
+
+def test_absent_sections_give_their_reason(held_run):
+    found = explain(held_run("net", tasks.create("identity"), model="lstm"), samples=50)
+    document = Document(report.render([found]))
+    assert "Not shown: the task has no anchor pairs" in document.text
+    assert "has no attention" in document.text
+    assert len(document.all("img")) == 2  # curves and embeddings
+
+
+def test_members_without_a_section_beside_members_with_it(explanations, held_run):
+    recurrent = explain(held_run("lstm", tasks.create("composite"), model="lstm"), samples=50)
+    document = Document(report.render([explanations[0], recurrent]))
+    assert len(document.all("img")) == 7 + 5
+
+
+@pytest.mark.parametrize("name", ["working_memory", "classification", "statistical"])
+def test_tasks_of_other_kinds_have_a_page(name, held_run):
+    found = explain(held_run("net", tasks.create(name)), samples=30)
+    assert Document(report.render([found])).all("img")
+
+
+def test_own_data_have_a_page(held_run):
+    document = Document(report.render([explain(held_run("net", None))]))
+    assert "the user's own data" in document.text
+    assert "recorded accuracy (test) 1.000" in document.text
+
+
+def test_empty_history_has_a_page(explanations):
+    empty = replace(bare(explanations[0]), metrics=explanations[0].metrics.iloc[:0])
+    assert "no measurement was recorded" in Document(report.render([empty])).text
+
+
+def test_failure_leaves_the_old_page(explanations, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    monkeypatch.setattr(page, "render", lambda *args, **kwargs: "\ud800")  # cannot be written as UTF-8
+    with pytest.raises(UnicodeEncodeError):
+        report.write(explanations, path)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_wrong_input_is_refused(explanations, tmp_path):
+    with pytest.raises(InputError, match="explanations"):
+        report.write([], tmp_path / "report.html")
+    with pytest.raises(InputError, match="does not exist"):
+        report.write(explanations, tmp_path / "missing" / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_four_heads_and_layers_are_drawn(held_run):
+    shape = {"layers": 4, "heads": 4}
+    found = explain(held_run("net", tasks.create("composite"), model="gpt2", **shape), samples=30)
+    assert found.attention.weights.shape[:2] == (4, 4)
+    assert "layer 4 head" in Document(report.render([found])).text
