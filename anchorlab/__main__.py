@@ -1,0 +1,5 @@
+"""`python -m anchorlab` is the `anchorlab` command."""
+
+from anchorlab.cli import main
+
+main()

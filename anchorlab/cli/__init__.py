@@ -1,0 +1,45 @@
+"""The `anchorlab` command: thin Typer commands, one module per command group."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from anchorlab.errors import InputError, Interrupted
+
+_BAD_INPUT, _INTERRUPTED = 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 0 when done, 2 for bad input, 3 when interrupted (run the same to continue)."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+    except InputError as error:
+        _exit(f"error: {error}", _BAD_INPUT)
+    except Interrupted as error:
+        _exit(f"interrupted: {error}", _INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`anchorlab tasks | head`); closing the stream must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _exit(f"interrupted: the disk is full ({error.filename}); free some space and run the same again", _INTERRUPTED)
+
+
+def _run(arguments: list[str]) -> None:
+    from .app import app
+
+    app(arguments, prog_name="anchorlab")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("run the same again to continue")
+
+
+def _exit(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)

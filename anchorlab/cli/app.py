@@ -1,0 +1,18 @@
+"""All commands in one Typer application."""
+
+import typer
+
+from . import models, run, tasks, train
+
+app = typer.Typer(
+    name="anchorlab",
+    help="Anchor-function benchmarks for Transformer reasoning: exact data, fast training, explained models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(models.app, name="models")
+app.command("generate")(tasks.generate)
+app.command("train")(train.train)
+app.command("run")(run.run)

@@ -1,0 +1,116 @@
+"""The rows that an experiment trains on: drawn from an anchor task, or read from the user's files."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+from anchorlab import tasks
+from anchorlab.engine import Rows
+from anchorlab.errors import InputError
+
+from .experiment import Experiment
+
+Integers = npt.NDArray[np.integer[Any]]
+
+
+class ExperimentData(NamedTuple):
+    """The splits of one experiment, and the sizes that the network must have."""
+
+    splits: Mapping[str, Rows]
+    vocabulary_size: int
+    length: int
+
+
+def load_data(experiment: Experiment) -> ExperimentData:
+    """The rows of `experiment`; raises InputError for files that are not what they should be."""
+    return _read(experiment) if experiment.data else _draw(experiment)
+
+
+def _draw(experiment: Experiment) -> ExperimentData:
+    task = tasks.create(experiment.task, experiment.preset, **experiment.task_fields)
+    sizes = {"train": experiment.train_rows, "test": experiment.test_rows, "ood": experiment.ood_rows}
+    splits = {}
+    for split in task.splits:
+        sample = task.sample(split, sizes[split], experiment.data_seed)
+        splits[split] = Rows(_tensor(sample.tokens), _tensor(sample.label), _tensor(sample.group), task.group_names)
+    return ExperimentData(splits, task.vocabulary.size, task.length)
+
+
+def _read(experiment: Experiment) -> ExperimentData:
+    assert experiment.data is not None
+    path = Path(experiment.data)
+    found = _load(path)
+    if "train" not in found:
+        raise InputError(f"data={str(path)!r}: no split 'train' (found {', '.join(map(str, found))})")
+    columns = {str(split): _columns(table, path) for split, table in found.items()}
+    names = tuple(sorted({name for _, _, groups in columns.values() for name in groups}))
+    splits = {split: _rows(tokens, labels, groups, names) for split, (tokens, labels, groups) in columns.items()}
+    if "test" not in splits:
+        splits |= _hold_out(splits["train"], experiment)
+    lengths = {rows.tokens.shape[1] for rows in splits.values()}
+    if len(lengths) != 1:
+        raise InputError(f"data={str(path)!r}: rows of all splits need one length, found {sorted(lengths)}")
+    size = max(int(max(rows.tokens.max(), rows.labels.max())) for rows in splits.values()) + 1
+    return ExperimentData(splits, size, lengths.pop())
+
+
+def _load(path: Path) -> Mapping[Any, Any]:
+    kinds = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
+    if path.is_file() and path.suffix not in kinds:
+        raise InputError(f"data={str(path)!r}: must be a folder or a file ending in {', '.join(kinds)}")
+    try:
+        loaded = load_dataset(str(path)) if path.is_dir() else load_dataset(kinds[path.suffix], data_files=str(path))
+    except (DatasetGenerationError, FileNotFoundError, ValueError, TypeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise InputError(f"data={str(path)!r}: cannot be read ({reason})") from None
+    return dict(loaded)
+
+
+def _columns(table: Any, path: Path) -> tuple[Integers, Integers, list[str]]:
+    where = f"data={str(path)!r}"
+    for column in ("input_ids", "label"):
+        if column not in table.column_names:
+            raise InputError(f"{where}: no column {column!r} (found {', '.join(table.column_names)})")
+    if not len(table):
+        raise InputError(f"{where}: a split has no rows")
+    rows = [list(row) if row is not None else [] for row in table["input_ids"]]
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
+        raise InputError(f"{where}: every row of 'input_ids' must have the same number of tokens, at least one")
+    tokens, labels = np.asarray(rows), np.asarray(table["label"])
+    for name, values in (("input_ids", tokens), ("label", labels)):
+        if values.dtype.kind not in "iu" or values.min() < 0:
+            raise InputError(f"{where}: column {name!r} must hold integers of at least 0")
+    groups = [str(group) for group in table["group"]] if "group" in table.column_names else [""] * len(labels)
+    return tokens, labels, groups
+
+
+def _rows(tokens: Integers, labels: Integers, groups: list[str], names: tuple[str, ...]) -> Rows:
+    index = {name: number for number, name in enumerate(names)}
+    numbers = np.array([index[group] for group in groups])
+    return Rows(_tensor(tokens), _tensor(labels), _tensor(numbers), () if names == ("",) else names)
+
+
+def _tensor(values: Integers) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _hold_out(train: Rows, experiment: Experiment) -> dict[str, Rows]:
+    count = min(experiment.test_rows, len(train.labels) // 10)
+    if count == 0:
+        raise InputError(
+            f"data={experiment.data!r}: fewer than 10 rows and no split 'test'; give one of the two"
+        )
+    key = int.from_bytes(sha256(f"hold out/{experiment.data_seed}".encode()).digest()[:16])
+    order = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).permutation(len(train.labels)))
+
+    def part(chosen: torch.Tensor) -> Rows:
+        return Rows(train.tokens[chosen], train.labels[chosen], train.groups[chosen], train.group_names)
+
+    return {"train": part(order[count:]), "test": part(order[:count])}

@@ -1,0 +1,152 @@
+"""The settings of one training, checked before any work."""
+
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+from pydantic.types import NonNegativeFloat, PositiveFloat
+
+from anchorlab import models, tasks
+from anchorlab.engine import OptimizerSettings, Schedule
+from anchorlab.errors import InputError
+from anchorlab.validation import check_known, checked
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The settings of one training.
+
+    Data:
+        task, preset, task_fields: an anchor task (see `anchorlab.tasks.create`), of which `train_rows`, `test_rows` and
+            `ood_rows` rows are drawn from `data_seed`. The same seed orders the batches.
+        data: instead of a task, a folder or a Parquet or JSON-lines file with columns `input_ids`, `label` and
+            optionally `group`. Without a test split, a tenth of the rows (at most `test_rows`) is held out.
+
+    Network:
+        model, layers, heads, width (d_model), head_width (d_k), feed_forward_width (d_ff), model_options: see
+            `anchorlab.models.build`; None stands for the model's default.
+        initialization_rate: γ: weights have standard deviation d_in^-γ, so larger γ means smaller weights. For
+            `initialization_rule`, `initialization_distribution`, `component_rates` see `anchorlab.models.initialize`.
+        seed: of the initialization alone.
+
+    Optimization:
+        optimizer: `adamw` (decoupled decay), `adam` (L2), `sgd`, or `gd` (every batch is the whole training set).
+        learning_rate: the peak. With `warmup_cosine` the rate rises linearly from `initial_learning_rate` over `warmup`
+            and falls as a cosine to `final_learning_rate` at the end of training (defaults: a tenth of the peak, 5 % of
+            the training, a tenth of the peak). `schedule_unit`: the schedule moves with every step or once per epoch;
+            `warmup` counts these units.
+        weight_decay: λ; `decay_scope`: `all` parameters, as in the papers, or `matrices` only.
+        clip_norm: bound on the gradient norm; None: no clipping.
+        steps, epochs: how long; give one of them. `batch_size` rows a step; None: all rows.
+        precision: `bfloat16` is autocast over float32 parameters.
+
+    Looking and saving:
+        evaluate_every, checkpoint_every: in steps (defaults: 20 evaluations and 5 checkpoints in all).
+        evaluation_rows: how many training rows an evaluation uses; rows of other splits are all used.
+        keep_checkpoints: keep the parameters of every checkpoint, not of the last alone.
+
+    Raises InputError for a value that is not allowed, naming the field.
+    """
+
+    task: str = "composite"
+    preset: str | None = None
+    task_fields: dict[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    train_rows: PositiveInt = 60_000
+    test_rows: PositiveInt = 2_000
+    ood_rows: PositiveInt = 2_000
+    data_seed: NonNegativeInt = 0
+
+    model: str = "gpt2"
+    layers: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    width: PositiveInt | None = None
+    head_width: PositiveInt | None = None
+    feed_forward_width: PositiveInt | None = None
+    model_options: dict[str, Any] = field(default_factory=dict)
+    initialization_rate: FiniteFloat = 0.5
+    initialization_rule: str = "arxiv-2405.05409"
+    initialization_distribution: Literal["normal", "uniform"] = "normal"
+    component_rates: dict[str, FiniteFloat] = field(default_factory=dict)
+    seed: NonNegativeInt = 0
+
+    optimizer: Literal["adamw", "adam", "sgd", "gd"] = "adamw"
+    learning_rate: PositiveFloat = 1e-3
+    initial_learning_rate: NonNegativeFloat | None = None
+    final_learning_rate: NonNegativeFloat | None = None
+    schedule: Literal["warmup_cosine", "constant"] = "warmup_cosine"
+    schedule_unit: Literal["step", "epoch"] = "step"
+    warmup: NonNegativeFloat | None = None
+    weight_decay: NonNegativeFloat = 0.01
+    decay_scope: Literal["all", "matrices"] = "all"
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat | None = 1.0
+    batch_size: PositiveInt | None = 256
+    steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    evaluate_every: PositiveInt | None = None
+    evaluation_rows: PositiveInt = 2_000
+    checkpoint_every: PositiveInt | None = None
+    keep_checkpoints: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_known("model", [self.model], models.names())
+        check_known("initialization_rule", [self.initialization_rule], models.rules())
+        if self.data is None:
+            tasks.create(self.task, self.preset, **self.task_fields)
+        elif not Path(self.data).exists():
+            raise InputError(f"data={self.data!r}: no such file or folder")
+        if self.steps is not None and self.epochs is not None:
+            raise InputError(f"steps={self.steps} and epochs={self.epochs}: give only one of them")
+        if self.optimizer == "gd" and self.batch_size is not None:
+            raise InputError(f"batch_size={self.batch_size}: optimizer 'gd' uses all rows; set batch_size to none")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas={self.betas}: both must be at least 0 and less than 1")
+
+    def optimizer_settings(self, units: int) -> OptimizerSettings:
+        """The optimizer of this experiment for a training of `units` steps or epochs (as `schedule_unit` says)."""
+        return OptimizerSettings(
+            name=self.optimizer,
+            schedule=self._schedule(units),
+            weight_decay=self.weight_decay,
+            decay_scope=self.decay_scope,
+            betas=self.betas,
+            momentum=self.momentum,
+            clip_norm=self.clip_norm,
+        )
+
+    def _schedule(self, units: int) -> Schedule:
+        peak = self.learning_rate
+        if self.schedule == "constant":
+            return Schedule.constant(peak)
+        initial = peak / 10 if self.initial_learning_rate is None else self.initial_learning_rate
+        final = peak / 10 if self.final_learning_rate is None else self.final_learning_rate
+        warmup = units / 20 if self.warmup is None else self.warmup
+        if warmup >= units:
+            raise InputError(f"warmup={self.warmup}: must be less than the {units} {self.schedule_unit}s of training")
+        return Schedule(initial, peak, final, warmup, units, self.schedule_unit)
+
+    def record(self) -> dict[str, Any]:
+        """What config.json says: every field, the task as its full list of parameters."""
+        settings = asdict(self)
+        del settings["preset"], settings["task_fields"]
+        if self.data is None:
+            settings["task"] = tasks.create(self.task, self.preset, **self.task_fields).config()
+        else:
+            settings |= {"task": None, "data": str(Path(self.data).resolve())}
+        return settings
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Experiment":
+        """The experiment that `record` describes; keys that are no fields, such as measured sizes, are left out."""
+        settings = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name != "task"}
+        if record["task"]:
+            settings |= {"task": record["task"]["name"], "task_fields": record["task"]["fields"]}
+        return cls(**settings)

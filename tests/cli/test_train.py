@@ -1,0 +1,85 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anchorlab.cli import main
+
+SMALL = ["--steps", "3", "--set", "width=16", "--set", "train_rows=500", "--set", "test_rows=40", "--set", "device=cpu"]
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    return int(stopped.value.code or 0)
+
+
+def test_train_prints_scores_and_writes_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    command = ["train", "composite", "--gamma", "0.8", "--weight-decay", "0.1", "--seed", "2", "--out", str(out), *SMALL]
+    assert call(*command, "--set", "task.modulus=8", "--set", "model.activation=relu") == 0
+    printed = capsys.readouterr().out
+    assert "finished after 3 steps" in printed
+    assert "accuracy  train 0." in printed
+    assert str(out) in printed
+    config = json.loads((out / "config.json").read_text())
+    assert (config["initialization_rate"], config["weight_decay"], config["seed"]) == (0.8, 0.1, 2)
+    assert config["task"]["fields"]["modulus"] == 8
+    assert config["model_options"] == {"activation": "relu"}
+    assert call(*command, "--set", "task.modulus=8", "--set", "model.activation=relu") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "composit", *SMALL], "error: task: unknown value 'composit'; did you mean 'composite'?"),
+        (["train", "composite", *SMALL, "--set", "widht=3"], "error: setting: unknown value 'widht'"),
+        (["train", "composite", *SMALL, "--set", "width"], "error: --set: 'width' is not a setting"),
+        (["train", "composite", "--steps", "0"], "error: steps=0: input should be greater than 0"),
+        (["train", "composite"], "error: steps: give steps or epochs"),
+        (["train", "--data", "nowhere", *SMALL], "error: data='nowhere': no such file or folder"),
+        (["train"], "give a task name or --data"),
+        (["train", "composite", "--gama", "1"], "--gama"),
+        (["run", "identity"], "error: task='identity'"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_clear_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+    if printed.startswith("error"):
+        assert len(printed.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupt_ends_with_3_and_the_same_command_continues(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    program = (
+        "import signal, threading, time, pathlib\n"
+        "def stop():\n"
+        f"    while not list(pathlib.Path({str(out)!r}).glob('checkpoints/*.safetensors')): time.sleep(0.01)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "threading.Thread(target=stop, daemon=True).start()\n"
+        "from anchorlab.cli import main; main()"
+    )
+    settings = ["--set", "width=16", "--set", "train_rows=2000", "--set", "checkpoint_every=20", "--out", str(out)]
+    arguments = ["train", "identity", "--steps", "400", *settings]
+    first = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert first.returncode == 3, first.stderr
+    assert "interrupted: stopped after step" in first.stderr
+    assert "Traceback" not in first.stderr
+    second = subprocess.run([sys.executable, "-m", "anchorlab", *arguments], capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert "finished after 400 steps" in second.stdout
+
+
+def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ([], ["tasks"], ["tasks", "show"], ["models"], ["models", "show"], ["generate"], ["train"], ["run"]):
+        assert call(*command, "--help") == 0
+        assert "Usage: anchorlab" in capsys.readouterr().out
