@@ -1,39 +1,50 @@
 PYTHON ?= python3.11
+WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/anchorlab/wheels
+
 VENV := .venv
-INSTALLED := $(VENV)/.installed
-SOURCES := pyproject.toml constraints.txt $(shell find anchorlab analysis tasks -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
+PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
+OFFLINE := --no-index --find-links $(WHEELS) --no-build-isolation
+DOWNLOADED := $(WHEELS)/$(shell cat constraints.txt pyproject.toml | $(PYTHON) -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])').complete
+SOURCES := $(shell find anchorlab analysis tasks -type f -not -name '*.pyc')
 
 .PHONY: demo test lint docs clean
 
-demo: $(INSTALLED)  ## train a memorising and a reasoning network, explain both
+demo: $(VENV)/.installed  ## train a memorising and a reasoning network, explain both
 	$(VENV)/bin/anchorlab run composite --out runs/demo
 	@echo "Open this file in a browser: $(CURDIR)/runs/demo/report.html"
 
-test: $(INSTALLED)  ## run the tests against the installed package
+test: $(VENV)/.installed  ## run the tests against the installed package
 	$(VENV)/bin/pytest
 
-lint: $(INSTALLED)  ## style and types
+lint: $(VENV)/.installed  ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p anchorlab
 
-docs: $(INSTALLED)  ## regenerate the pages that come from the code
+docs: $(VENV)/.installed  ## regenerate the pages that are made from the code
 	$(VENV)/bin/python docs/generate_task_pages.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-# torch comes first and alone: otherwise another package's requirement chooses which torch is downloaded.
-$(VENV)/.torch: constraints.txt
+$(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
+
+# Everything is downloaded once and installed from there, so that a new environment needs no network. torch comes first:
+# another package's requirement must not choose which build of it is fetched.
+$(DOWNLOADED): | $(VENV)/bin/python
+	mkdir -p $(WHEELS)
+	$(PIP) download --dest $(WHEELS) --constraint constraints.txt torch
+	$(PIP) download --dest $(WHEELS) --constraint constraints.txt --find-links $(WHEELS) '.[dev]'
+	rm -f $(WHEELS)/anchorlab-*
 	touch $@
 
-$(VENV)/.dependencies: $(VENV)/.torch pyproject.toml
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt '.[dev]'
+$(VENV)/.dependencies: $(VENV)/bin/python $(DOWNLOADED)
+	$(PIP) install $(OFFLINE) --constraint constraints.txt setuptools
+	$(PIP) install $(OFFLINE) --constraint constraints.txt '.[dev]'
 	touch $@
 
-$(INSTALLED): $(VENV)/.dependencies $(SOURCES)
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 	rm -rf build
-	$(VENV)/bin/pip install --quiet --no-deps --force-reinstall .
+	$(PIP) install $(OFFLINE) --no-deps --force-reinstall .
 	touch $@

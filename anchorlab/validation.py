@@ -19,7 +19,9 @@ def checked(cls: Class) -> Class:
 
     @functools.wraps(construct)
     def __init__(self: object, *args: object, **kwargs: object) -> None:  # noqa: N807 - it becomes the class's own
-        check_known("setting", kwargs, [field.name for field in dataclasses.fields(cls)])
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in kwargs:
+            check_known("setting", name, known)
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
@@ -38,12 +40,11 @@ def from_validation_error(error: ValidationError) -> InputError:
     return InputError(f"{field}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
 
-def check_known(field: str, values: Iterable[str], known: Iterable[str]) -> None:
-    """Raise InputError, with the nearest known name, unless all `values` are among `known`."""
+def check_known(field: str, value: str, known: Iterable[str]) -> None:
+    """Raise InputError, with the nearest known name, unless `value` is among `known`."""
     names = list(known)
-    for value in values:
-        if value not in names:
-            raise unknown_name(field, value, names)
+    if value not in names:
+        raise unknown_name(field, value, names)
 
 
 def unknown_name(field: str, value: object, known: Iterable[str]) -> InputError:

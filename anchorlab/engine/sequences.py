@@ -15,7 +15,7 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from anchorlab.errors import InputError
-from anchorlab.models import last_position_logits
+from anchorlab.models import last_position_logits, save
 
 from .problem import Measurement, Parameters
 
@@ -173,11 +173,11 @@ class SequenceProblem:
         return results
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
-        """Write the member's model with `save_pretrained`."""
+        """Write the member's model as Hugging Face does."""
         with torch.no_grad():
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(parameters[name])
-        self._model.save_pretrained(folder)
+        save(self._model, folder)
 
 
 def _group_means(values: Float[Tensor, " n"], rows: Rows) -> list[float]:

@@ -104,9 +104,7 @@ def _tensor(values: Integers) -> torch.Tensor:
 def _hold_out(train: Rows, experiment: Experiment) -> dict[str, Rows]:
     count = min(experiment.test_rows, len(train.labels) // 10)
     if count == 0:
-        raise InputError(
-            f"data={experiment.data!r}: fewer than 10 rows and no split 'test'; give one of the two"
-        )
+        raise InputError(f"data={experiment.data!r}: fewer than 10 rows and no split 'test'; give one of the two")
     key = int.from_bytes(sha256(f"hold out/{experiment.data_seed}".encode()).digest()[:16])
     order = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).permutation(len(train.labels)))
 

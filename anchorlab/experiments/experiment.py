@@ -97,8 +97,8 @@ class Experiment:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        check_known("model", [self.model], models.names())
-        check_known("initialization_rule", [self.initialization_rule], models.rules())
+        check_known("model", self.model, models.names())
+        check_known("initialization_rule", self.initialization_rule, models.rules())
         if self.data is None:
             tasks.create(self.task, self.preset, **self.task_fields)
         elif not Path(self.data).exists():

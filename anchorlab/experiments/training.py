@@ -168,8 +168,6 @@ def _check_one_shape(experiments: Sequence[Experiment], loaded: Sequence[Experim
     for name in _SHARED:
         values = {repr(getattr(experiment, name)) for experiment in experiments}
         if len(values) > 1:
-            raise InputError(
-                f"{name}: members of one stack need the same value, got {', '.join(sorted(values))}"
-            )
+            raise InputError(f"{name}: members of one stack need the same value, got {', '.join(sorted(values))}")
     if len({(data.vocabulary_size, data.length) for data in loaded}) > 1:
         raise InputError("task: members trained as one stack need the same vocabulary size and row length")

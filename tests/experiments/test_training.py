@@ -80,7 +80,13 @@ def test_every_task_trains(tmp_path: Path) -> None:
 
 def test_full_batch_gradient_descent_falls_every_step(tmp_path: Path) -> None:
     experiment = small(
-        optimizer="gd", batch_size=None, learning_rate=0.1, schedule="constant", steps=8, evaluate_every=1, train_rows=90
+        optimizer="gd",
+        batch_size=None,
+        learning_rate=0.1,
+        schedule="constant",
+        steps=8,
+        evaluate_every=1,
+        train_rows=90,
     )
     table = train(experiment, tmp_path / "run", progress=False).metrics()
     losses = table.query("split == 'train' and metric == 'loss' and group == ''").value.to_numpy()
