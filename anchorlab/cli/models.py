@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anchorlab.errors import InputError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -46,8 +48,28 @@ def list_models(
 def show_model(
     name: str,
     *,
-    gamma: Annotated[float | None, typer.Option("--gamma", help="Initialization rate: std = d_in^-gamma.")] = None,
-    rule: Annotated[str | None, typer.Option("--rule", help="Initialization rule.")] = None,
+    gamma: Annotated[
+        float | None, typer.Option("--gamma", help="Initialization rate; 0.5 if not given. See --rule.")
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            "--rule",
+            help="Initialization rule: arxiv-2405.05409 (std = d_in^-gamma, the default), arxiv-2501.08537 "
+            "(std = d_model^-gamma), scaled-lecun (std = gamma / sqrt(d_in)) or pytorch (no gamma).",
+        ),
+    ] = None,
+    components: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--component",
+            metavar="NAME=RATE",
+            help="Initialization rate of one component (embedding, qk, vo, mlp, head); may be repeated.",
+        ),
+    ] = None,
+    distribution: Annotated[
+        str | None, typer.Option("--distribution", help="Law of the weights: normal (the default) or uniform.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A model option, as name=value.")] = None,
     vocabulary: Vocabulary = VOCABULARY,
     length: Length = LENGTH,
@@ -62,17 +84,52 @@ def show_model(
     models.check_options(name, options)
     model = models.build(name, vocabulary, length, **options)
     chosen = rule or models.rules()[0]
-    rate = 0.5 if gamma is None else gamma
-    rows = models.initialization_table(model, rule=chosen, rate=rate)
+    if not models.takes_rate(chosen):
+        _refuse(chosen, {"--gamma": gamma, "--component": components or None, "--distribution": distribution})
+    rows = models.initialization_table(
+        model,
+        rule=chosen,
+        rate=0.5 if gamma is None else gamma,
+        component_rates=_component_rates(components or []),
+        distribution=distribution or "normal",
+    )
     count = _parameters(model)
     if as_json:
         table = [asdict(row) for row in rows]
         typer.echo(json.dumps({"name": name, "parameters": count, "rule": chosen, "initialization": table}, indent=2))
         return
     typer.echo(f"{name}: {count:,} parameters, {vocabulary} token ids, rows of {length} tokens")
-    typer.echo(f"rule {chosen}" + ("" if rows[0].rate is None else f", gamma {rate:g}"))
+    typer.echo(f"rule {chosen}" + (f", gamma {_rates(rows)}" if models.takes_rate(chosen) else ""))
     for line in _table(rows):
         typer.echo(line)
+
+
+def _refuse(rule: str, given: dict[str, Any]) -> None:
+    """Refuse what the rule would not use."""
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option}: the rule {rule!r} has its own law and takes none; leave it out, got {value!r}")
+
+
+def _component_rates(given: list[str]) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for text in given:
+        name, _, rate = text.partition("=")
+        if name in rates:
+            raise InputError(f"--component: {name!r} is given twice; give it once")
+        try:
+            rates[name] = float(rate)
+        except ValueError:
+            raise InputError(f"--component: {text!r} is not NAME=RATE, for example mlp=0.8") from None
+    return rates
+
+
+def _rates(rows: "list[InitializationRow]") -> str:
+    """One rate, or one per component where they differ."""
+    rates = {row.component: f"{row.rate:g}" for row in rows}
+    if len(set(rates.values())) == 1:
+        return next(iter(rates.values()))
+    return ", ".join(f"{component} {rate}" for component, rate in rates.items())
 
 
 def _describe(name: str, model: "PreTrainedModel") -> dict[str, Any]:

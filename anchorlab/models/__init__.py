@@ -3,11 +3,11 @@
 Importing this package registers its classes with `AutoConfig` and `AutoModelForCausalLM`.
 """
 
-from .initialization import InitializationRow, initialization_table, initialize, rules
+from .initialization import InitializationRow, initialization_table, initialize, rules, takes_rate
 from .last_position import Forward, last_position_logits
 from .module_map import COMPONENTS
 from .post_ln import PostLNConfig, PostLNForCausalLM
-from .registry import ARCHITECTURES, build, check_options, load, names, options
+from .registry import ARCHITECTURES, build, check_options, load, names, options, save
 
 __all__ = [
     "ARCHITECTURES",
@@ -25,4 +25,6 @@ __all__ = [
     "names",
     "options",
     "rules",
+    "save",
+    "takes_rate",
 ]

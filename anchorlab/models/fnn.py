@@ -11,10 +11,10 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import CausalLMOutput
 
 from anchorlab.errors import InputError
+from anchorlab.validation import check_known
 
 from .options import Option
 from .outputs import causal_output, check_length, refuse_labels
-from .validation import check_known
 
 ACTIVATIONS = ("relu", "tanh", "gelu")
 INPUTS = ("embedding", "one_hot")
@@ -70,6 +70,10 @@ class FNNForCausalLM(PreTrainedModel):
         self.activation = ACT2FN[config.hidden_act]
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    def get_input_embeddings(self) -> nn.Module | None:  # type: ignore[override]
+        """The embedding table; None with one-hot codes, which have none."""
+        return self.embed_tokens
 
     def encode(self, input_ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch input_width"]:
         """The row as one vector: token codes side by side."""

@@ -5,9 +5,10 @@ from typing import cast
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from anchorlab.errors import InputError
+from anchorlab.validation import check_known
 
 from .options import Option
-from .validation import check_known, check_positive_integer, check_positive_number, head_width_of
+from .validation import check_positive_integer, check_positive_number, head_width_of
 
 ACTIVATIONS = ("gelu_pytorch_tanh", "gelu", "relu", "silu")
 

@@ -1,7 +1,8 @@
 """Initialization rate γ: the standard deviation of every matrix, and the draw itself.
 
-Sign convention: std = d_in^−γ, so a larger γ is a smaller initialization (γ = 0.5 keeps the variance of a linear map's
-input; another line of work writes γ / √d_in, where a larger γ is a larger initialization).
+Two sign conventions are in use, and the rule chooses: std = d_in^−γ, where a larger γ is a smaller initialization and
+γ = 0.5 keeps the variance of a linear map's input, or std = γ / √d_in (`scaled-lecun`), where a larger γ is a larger
+initialization and γ = 1 keeps that variance.
 """
 
 import math
@@ -11,16 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from transformers import GPT2PreTrainedModel, PreTrainedModel
 
 from anchorlab.errors import InputError
+from anchorlab.validation import check_known
 
 from .module_map import COMPONENTS, Matrix, matrices, width
-from .validation import check_known
 
 FAN_IN = "arxiv-2405.05409"
 MODEL_WIDTH = "arxiv-2501.08537"
+SCALED_LECUN = "scaled-lecun"
 PYTORCH = "pytorch"
 DISTRIBUTIONS = ("normal", "uniform")
 
@@ -34,7 +35,7 @@ class InitializationRow:
         part: `q`, `k` or `v` inside a fused matrix, else empty.
         component: embedding, qk, vo, mlp or head.
         shape: shape of what is drawn.
-        fan_in: the d of d^−γ.
+        fan_in: the d of d^−γ or γ / √d.
         rate: γ; None under the rule `pytorch`.
         std: standard deviation of the drawn weights.
         distribution: `normal` or `uniform`.
@@ -54,7 +55,13 @@ class InitializationRow:
 
 def rules() -> tuple[str, ...]:
     """Names of the initialization rules."""
-    return (FAN_IN, MODEL_WIDTH, PYTORCH)
+    return (FAN_IN, MODEL_WIDTH, SCALED_LECUN, PYTORCH)
+
+
+def takes_rate(rule: str) -> bool:
+    """Whether the rule scales what it draws by γ; raises `InputError` for an unknown rule."""
+    check_known("rule", rule, rules())
+    return rule != PYTORCH
 
 
 def initialization_table(
@@ -70,12 +77,16 @@ def initialization_table(
     Rules:
         `arxiv-2405.05409`: std = d_in^−γ; for token and position embeddings d_in = d_model.
         `arxiv-2501.08537`: std = d_model^−γ everywhere; W_O and the second feed-forward matrix also ÷ √(2 · layers).
-        `pytorch`: each module's own default law, biases included; takes no rate and no distribution of yours.
+        `scaled-lecun`: std = γ / √d_in, LeCun's normal law times γ; d_in as in the first rule.
+        `pytorch`: the framework's own default. For gpt2 that is Hugging Face's law (its `_init_weights`): std = 0.02
+            (`initializer_range`), W_O and the second feed-forward matrix also ÷ √(2 · layers), biases 0. For the other
+            models it is the law of each module's constructor in PyTorch, biases included. The rule has no rate: `rate`
+            and `distribution` are accepted, so that one call serves all rules, and change nothing.
 
     Args:
         model: a model of this package.
         rule: one of `rules()`.
-        rate: γ of all components (finite, ≥ 0); not used by `pytorch`.
+        rate: γ of all components (finite, ≥ 0); without effect under `pytorch`.
         component_rates: γ of single components (embedding, qk, vo, mlp, head) in place of `rate`.
         distribution: `normal` with that standard deviation, or `uniform` on (−b, b) where b takes the place of the
             standard deviation in the rule (std = b / √3), as the concept-graph experiment of fig. 13.13 draws.
@@ -88,7 +99,7 @@ def initialization_table(
     if rule == PYTORCH:
         if component_rates:
             raise InputError(f"component_rates: the rule {PYTORCH!r} has no rates, got {dict(component_rates)}")
-        return _pytorch_rows(model)
+        return _default_rows(model)
     rates = _rates(model, rate, component_rates or {})
     return [_row(model, matrix, rule, rates[matrix.component], distribution) for matrix in matrices(model)]
 
@@ -106,9 +117,9 @@ def initialize(
     """Draw all weights of a model anew, in place; every number comes from `generator`, none from a global one.
 
     Arguments and rules are those of `initialization_table`. Biases become 0 and layer norms (1, 0), which no rate
-    scales (the rule `pytorch` draws the biases that PyTorch draws). The result depends on the shape, the arguments and
-    the generator only: not on earlier weights, dtype or device (as long as the generator is a CPU one). Under one seed
-    two rates give the same weights up to scale.
+    scales (the rule `pytorch` also draws the biases that PyTorch draws). The result depends on the shape, the arguments
+    and the generator only: not on earlier weights, dtype or device (as long as the generator is a CPU one). Under one
+    seed two rates give the same weights up to scale.
 
     Raises:
         InputError: as `initialization_table`.
@@ -158,8 +169,8 @@ def _checked_rate(component: str, rate: Any) -> float:
 
 
 def _row(model: PreTrainedModel, matrix: Matrix, rule: str, rate: float, distribution: str) -> InitializationRow:
-    fan_in = matrix.fan_in if rule == FAN_IN else width(model)
-    scale = fan_in**-rate
+    fan_in = width(model) if rule == MODEL_WIDTH else matrix.fan_in
+    scale = rate / math.sqrt(fan_in) if rule == SCALED_LECUN else fan_in**-rate
     if rule == MODEL_WIDTH and matrix.writes_residual:
         scale /= math.sqrt(2 * model.config.num_hidden_layers)
     std = scale if distribution == "normal" else scale / math.sqrt(3.0)
@@ -187,7 +198,22 @@ def _shape(model: PreTrainedModel, matrix: Matrix) -> tuple[int, ...]:
     return shape if matrix.columns is None else (shape[0], matrix.columns[1] - matrix.columns[0])
 
 
-def _pytorch_rows(model: PreTrainedModel) -> list[InitializationRow]:
+def _default_rows(model: PreTrainedModel) -> list[InitializationRow]:
+    return _gpt2_rows(model) if isinstance(model, GPT2PreTrainedModel) else _constructor_rows(model)
+
+
+def _gpt2_rows(model: PreTrainedModel) -> list[InitializationRow]:
+    """Every matrix as Hugging Face draws it; no bias is drawn."""
+    std, depth = model.config.initializer_range, math.sqrt(2 * model.config.num_hidden_layers)
+
+    def row(matrix: Matrix) -> InitializationRow:
+        scale = std / depth if matrix.writes_residual else std
+        return _describe(model, matrix, fan_in=matrix.fan_in, rate=None, std=scale, distribution="normal")
+
+    return [row(matrix) for matrix in matrices(model)]
+
+
+def _constructor_rows(model: PreTrainedModel) -> list[InitializationRow]:
     """Every matrix by the law of its module, then the biases of the modules that draw theirs."""
     rows: list[InitializationRow] = []
     owners: dict[str, str] = {}
@@ -219,6 +245,4 @@ def _default_law(module: nn.Module) -> tuple[float, str]:
         return 1 / math.sqrt(3 * module.hidden_size), "uniform"
     if isinstance(module, nn.Embedding):
         return 1.0, "normal"
-    if isinstance(module, Conv1D):
-        return 0.02, "normal"
     raise InputError(f"rule: {PYTORCH!r} knows no default for {type(module).__name__}")

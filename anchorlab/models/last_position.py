@@ -31,6 +31,8 @@ def last_position_logits(config: PreTrainedConfig) -> Forward | None:
     axis; token rows are [member, batch, length], logits [member, batch, vocabulary]. No dropout is applied. Members
     are independent. Works under `torch.autocast`; softmax and layer norm are then computed in float32.
     """
+    if not getattr(config, "is_causal", True):  # Hugging Face then builds a mask that shows later positions too
+        return None
     if isinstance(config, PostLNConfig):
         return _post_ln(config)
     if isinstance(config, GPT2Config) and _is_plain(config):

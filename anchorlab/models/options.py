@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .validation import check_known
+from anchorlab.validation import check_known
 
 
 @dataclass(frozen=True)

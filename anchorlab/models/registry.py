@@ -9,10 +9,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from anchorlab.errors import InputError
+from anchorlab.validation import check_known
 
 from . import fnn, gpt2, lstm, post_ln, simplified
 from .options import Option, resolve
-from .validation import check_known, check_positive_integer
+from .quiet import without_progress_bars
+from .validation import check_positive_integer
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,15 @@ def load(folder: str | Path) -> PreTrainedModel:
     """
     if not (Path(folder) / "config.json").is_file():
         raise InputError(f"folder: {folder} holds no saved model (config.json is missing)")
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
+    with without_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
     return cast(PreTrainedModel, model)
+
+
+def save(model: PreTrainedModel, folder: str | Path) -> None:
+    """Write the model so that `load`, or `from_pretrained` of its class, opens it again."""
+    with without_progress_bars():
+        model.save_pretrained(folder)
 
 
 register()

@@ -1,20 +1,8 @@
 """Checks of user values that more than one model shares."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from anchorlab.errors import InputError
-
-
-def check_known(field: str, value: str, known: Iterable[str]) -> None:
-    """Raise `InputError`, with the nearest known name, unless `value` is one of `known`."""
-    names = list(known)
-    if value in names:
-        return
-    near = get_close_matches(str(value), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{field}: unknown value {value!r}{hint} (known: {', '.join(names)})")
 
 
 def check_positive_integer(field: str, value: Any) -> int:

@@ -51,6 +51,28 @@ def test_show_pytorch_default_has_no_rate():
     assert "gamma" not in run("show", "lstm", "--rule", "pytorch")
 
 
+def test_show_takes_rates_of_components_and_the_uniform_law():
+    arguments = ["--component", "mlp=0.8", "--component", "qk=1", "--gamma", "0.5", "--distribution", "uniform"]
+    shown = json.loads(run("show", "post_ln", "--json", *arguments))["initialization"]
+    assert {row["component"]: row["rate"] for row in shown} == {
+        **{"embedding": 0.5, "qk": 1.0, "vo": 0.5, "mlp": 0.8, "head": 0.5},
+    }
+    assert {row["distribution"] for row in shown} == {"uniform"}
+    for row in shown:
+        assert row["std"] * 3**0.5 == pytest.approx(row["fan_in"] ** -row["rate"])
+    assert "gamma embedding 0.5, qk 1, vo 0.5, mlp 0.8, head 0.5" in run("show", "post_ln", *arguments)
+
+
+def test_show_scaled_lecun_has_the_other_sign():
+    shown = json.loads(run("show", "post_ln", "--json", "--rule", "scaled-lecun", "--gamma", "2"))["initialization"]
+    assert all(row["std"] == pytest.approx(2 / row["fan_in"] ** 0.5) for row in shown)
+
+
+def test_help_names_every_rule():
+    text = CliRunner().invoke(app, ["show", "--help"], env={"COLUMNS": "400"}).output
+    assert all(rule in text for rule in models.rules())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -59,6 +81,15 @@ def test_show_pytorch_default_has_no_rate():
         (["show", "gpt2", "--set", "vocabulary_size=3"], "option of model gpt2: unknown value 'vocabulary_size'"),
         (["show", "gpt2", "--rule", "kaiming"], "rule: unknown value 'kaiming'"),
         (["show", "gpt2", "--gamma", "-1"], "at least 0, got -1"),
+        (["show", "gpt2", "--rule", "pytorch", "--gamma", "0.8"], "--gamma: the rule 'pytorch' has its own law"),
+        (["show", "gpt2", "--rule", "pytorch", "--component", "mlp=1"], "--component: the rule 'pytorch'"),
+        (["show", "gpt2", "--rule", "pytorch", "--distribution", "uniform"], "--distribution: the rule 'pytorch'"),
+        (["show", "gpt2", "--distribution", "unifrom"], "did you mean 'uniform'"),
+        (["show", "gpt2", "--component", "mpl=1"], "did you mean 'mlp'"),
+        (["show", "gpt2", "--component", "mlp"], "'mlp' is not NAME=RATE"),
+        (["show", "gpt2", "--component", "mlp=large"], "'mlp=large' is not NAME=RATE"),
+        (["show", "gpt2", "--component", "mlp=nan"], "initialization rate of mlp: must be a finite number"),
+        (["show", "gpt2", "--component", "mlp=1", "--component", "mlp=2"], "given twice"),
         (["--length", "0"], "max_length"),
     ],
 )

@@ -161,6 +161,14 @@ def test_fnn_reads_the_concatenated_row(input_code):
         assert torch.allclose(model(rows()).logits[sample, -1], logits, atol=1e-6)
 
 
+def test_fnn_on_one_hot_codes_has_no_embedding_table_and_is_saved(tmp_path):
+    model = small("fnn", input_code="one_hot")
+    assert model.get_input_embeddings() is None
+    model.save_pretrained(tmp_path)
+    assert torch.allclose(models.load(tmp_path)(rows()).logits, model(rows()).logits, atol=1e-6)
+    assert small("fnn").get_input_embeddings().weight.shape == (VOCABULARY, 8)
+
+
 @pytest.mark.parametrize("name", ["gpt2", "post_ln", "lstm"])
 def test_later_tokens_do_not_change_earlier_logits(name):
     model, changed = small(name), rows()
@@ -255,7 +263,7 @@ def test_building_leaves_the_global_generator_alone_and_repeats():
     [
         ("gpt", {}, "did you mean 'gpt2'"),
         ("gpt2", {"widht": 8}, "did you mean 'width'"),
-        ("lstm", {"head_width": 8}, "known: layers, heads, width"),
+        ("lstm", {"head_width": 8}, "did you mean 'width'"),
         ("lstm", {"tie_embeddings": True}, "known: layers, heads, width"),
         ("gpt2", {"width": 10, "heads": 4}, "divisible by heads=4"),
         ("gpt2", {"width": 8, "heads": 2, "head_width": 3}, "width / heads = 4"),

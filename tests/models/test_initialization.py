@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GPT2LMHeadModel
 
 from anchorlab import models
 from anchorlab.errors import InputError
@@ -165,8 +166,50 @@ def test_pytorch_rule_is_the_law_of_the_modules_own_constructor():
     lstm = {row.parameter: row for row in models.initialization_table(build("lstm"), rule="pytorch")}
     assert {f"lstm.{name}" for name, _ in torch.nn.LSTM(48, 48, 2).named_parameters()} <= lstm.keys()
     assert lstm["lstm.bias_hh_l1"].std == pytest.approx(1 / math.sqrt(3 * 48))
-    gpt2 = models.initialization_table(build("gpt2"), rule="pytorch")
-    assert all(row.std == 0.02 for row in gpt2 if ".h." in row.parameter)
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_pytorch_rule_draws_gpt2_as_hugging_face_does(tie):
+    model = build("gpt2", layers=3, tie_embeddings=tie)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        fresh = dict(GPT2LMHeadModel(model.config).named_parameters())
+    models.initialize(model, rule="pytorch", generator=generator())
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            assert torch.equal(parameter, fresh[name]), name
+        else:
+            deviation = fresh[name].std().item()
+            assert parameter.std().item() == pytest.approx(deviation, rel=9 / math.sqrt(2 * parameter.numel())), name
+            assert abs(parameter.mean().item()) < 4.5 * deviation / math.sqrt(parameter.numel()), name
+    rows = {row.parameter: row.std for row in models.initialization_table(model, rule="pytorch")}
+    assert rows["transformer.h.0.attn.c_proj.weight"] == pytest.approx(0.02 / math.sqrt(6))
+    assert rows["transformer.wte.weight"] == 0.02
+
+
+def test_pytorch_rule_has_no_rate_and_the_others_have():
+    assert [rule for rule in models.rules() if not models.takes_rate(rule)] == ["pytorch"]
+    tables = [
+        models.initialization_table(build("post_ln"), rule="pytorch", rate=rate, distribution=distribution)
+        for rate, distribution in ((None, "normal"), (0.8, "uniform"))
+    ]
+    assert tables[0] == tables[1]
+    assert all(row.rate is None for row in tables[0])
+    with pytest.raises(InputError, match="did you mean 'pytorch'"):
+        models.takes_rate("pytroch")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+def test_scaled_lecun_grows_with_the_rate(name):
+    for row in models.initialization_table(build(name), rule="scaled-lecun", rate=0.7):
+        assert row.fan_in == expected_fan_in(row.parameter, row.part)
+        assert row.std == pytest.approx(0.7 / math.sqrt(row.fan_in))
+    pairs = zip(
+        models.initialization_table(build(name), rule="scaled-lecun", rate=1.0),
+        models.initialization_table(build(name), rule="arxiv-2405.05409", rate=0.5),
+        strict=True,
+    )
+    assert all(one.std == pytest.approx(half.std) for one, half in pairs)
 
 
 def test_dtype_does_not_change_the_draw():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from anchorlab import models
 
@@ -136,9 +137,60 @@ def test_token_ids_of_any_integer_width_are_taken():
     assert torch.equal(forward(stacked, tokens.int()), forward(stacked, tokens))
 
 
-def test_models_without_a_short_cut_say_so():
-    for name in ("simplified", "lstm", "fnn"):
-        assert models.last_position_logits(models.build(name, 9, 3).config) is None
-    config = models.build("gpt2", 9, 3, layers=1, heads=1, width=4).config
-    config.scale_attn_by_inverse_layer_idx = True
-    assert models.last_position_logits(config) is None
+@pytest.mark.parametrize("name", ["simplified", "lstm", "fnn"])
+def test_models_without_a_short_cut_say_so(name):
+    assert models.last_position_logits(models.build(name, 9, 3).config) is None
+
+
+GPT2_VARIANTS = [
+    {"scale_attn_weights": False},
+    {"scale_attn_by_inverse_layer_idx": True},
+    {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False},
+    {"reorder_and_upcast_attn": True},
+    {"add_cross_attention": True},
+    {"activation_function": "gelu_new"},
+    {"activation_function": "silu"},
+    {"n_inner": 7},
+    {"layer_norm_epsilon": 0.1},
+    {"tie_word_embeddings": True},
+    {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attn_pdrop": 0.3},
+    {"pad_token_id": 3},
+    {"is_decoder": True},
+    {"is_causal": False},
+    {"use_cache": True},
+]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("variant", GPT2_VARIANTS, ids=",".join)
+def test_every_variant_of_gpt2_is_followed_exactly_or_refused(variant, attention):
+    shape = {"vocab_size": VOCABULARY, "n_positions": LENGTH, "n_embd": 12, "n_layer": 3, "n_head": 2}
+    config = GPT2Config(**shape, **{"tie_word_embeddings": False, "bos_token_id": None, "eos_token_id": None} | variant)
+    config._attn_implementation = attention
+    forward = models.last_position_logits(config)
+    if forward is None:
+        assert set(variant) <= {
+            *("scale_attn_weights", "scale_attn_by_inverse_layer_idx"),
+            *("reorder_and_upcast_attn", "add_cross_attention", "is_causal"),
+        }
+        return
+    model = GPT2LMHeadModel(config).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # large enough that attention is far from uniform
+        for parameter in model.parameters():
+            parameter.normal_(0, 1, generator=generator)
+    tokens, _ = batch(1)
+    assert torch.allclose(forward(stack([model]), tokens)[0], model(tokens[0]).logits[:, -1], atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", [{"output_attentions": True}, {"initializer_range": 0.5}, {"is_causal": False}])
+def test_every_variant_of_post_ln_is_followed_exactly_or_refused(variant):
+    shape = {"vocab_size": VOCABULARY, "max_position_embeddings": LENGTH, "hidden_size": 12, "head_dim": 5}
+    config = models.PostLNConfig(**shape, intermediate_size=9, num_hidden_layers=3, num_attention_heads=2, **variant)
+    model = models.PostLNForCausalLM(config).double().eval()
+    tokens, _ = batch(1)
+    forward = models.last_position_logits(config)
+    if forward is None:
+        assert set(variant) == {"is_causal"}
+        return
+    assert torch.allclose(forward(stack([model]), tokens)[0], model(tokens[0]).logits[:, -1], atol=1e-10)
