@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 STRICT = ConfigDict(extra="forbid")
-GENERATOR_VERSION = 1  # part of every hash: raise it whenever the rows of some task change
+GENERATOR_VERSION = 2  # part of every hash: raise it whenever the rows of some task change
+LARGEST_LENGTH = 2048  # tokens a row; a block of rows then takes about 0.2 GB
 Range = tuple[int, int]
+DEFAULT_RANGE: Range = (20, 100)
 
 
 @plain_dataclass(frozen=True)
@@ -69,10 +71,23 @@ class Task(ABC):
     Ranges include both ends; positions count from 0.
     """
 
-    numbers: Range = Field(default=(20, 100), description="range of the numbers that can be keys")
-    noise: Range = Field(default=(20, 100), description="range of the numbers on irrelevant positions")
+    numbers: Range = Field(default=DEFAULT_RANGE, description="range of the numbers that can be keys")
+    noise: Range = Field(
+        default=DEFAULT_RANGE,
+        description="range of the numbers on irrelevant positions (sources: 20..99 or 20..100)",
+    )
     vocabulary_size: int | None = Field(
-        default=None, ge=2, description="number of token ids; none: as many as are used"
+        default=None, ge=2, le=LARGEST_SIZE, description="number of token ids; none: as many as are used"
+    )
+    modulus: int | None = Field(
+        default=None,
+        ge=1,
+        le=LARGEST_SIZE,
+        description="modulus of the mod-remainder split; none: the row length, as in section 12.5.1 (sources: 7, 8, 9)",
+    )
+    position_base: Literal[0, 1] = Field(
+        default=0,
+        description="number of the first position in the mod-remainder split: 0, or 1 as in x_1..x_n of section 12.5.1",
     )
 
     name: ClassVar[str]
@@ -84,10 +99,19 @@ class Task(ABC):
             low, high = getattr(self, field)
             if not 1 <= low < high < LARGEST_SIZE:
                 raise InputError(f"{field}: ({low}, {high}) is not allowed; allowed: 1 <= low < high < {LARGEST_SIZE}")
+        if not self._uses_noise and self.noise != DEFAULT_RANGE:
+            raise InputError(f"noise: {self.noise} has no effect in this task; its numbers all come from `numbers`")
         self._check()
-        check_labels(self._label_values)
+        check_labels(self._operation_field, self._label_values)
         if not self._labels_are_anchors:
-            check_anchors(self.vocabulary.anchors, numbers=self.numbers, noise=self.noise, labels=self._label_values)
+            check_anchors(
+                self._anchor_field,
+                self._anchors,
+                numbers=self.numbers,
+                noise=self._irrelevant,
+                labels=self._label_values,
+            )
+        self.vocabulary  # noqa: B018  a given size that is too small is found here
         self._cells  # noqa: B018  an empty split is found here, before any work
 
     # -- what a kind of task defines --------------------------------------------------------------------------------
@@ -98,6 +122,10 @@ class Task(ABC):
         """Number of tokens in a row."""
 
     _labels_are_anchors: ClassVar[bool] = False
+    _uses_noise: ClassVar[bool] = True
+    _operation_field: ClassVar[str] = "operations"  # what labels come from
+    _anchor_field: ClassVar[str] = "anchor_ids"  # where the ids of the anchors come from
+    _grid_fields: ClassVar[tuple[str, str, str]] = ("operations", "length", "numbers")  # what makes cells many
 
     def _check(self) -> None:  # noqa: B027  most kinds have something to check, some do not
         """Raise `InputError` for values that do not fit together."""
@@ -143,18 +171,26 @@ class Task(ABC):
 
     @property
     def _test_split(self) -> Split:
-        return ModRemainder(getattr(self, "modulus"))  # noqa: B009  a field of every task that does not override this
+        return ModRemainder(self.modulus or self.length, self.position_base)
 
     @property
     def _held_out(self) -> HeldOutPairs | None:
         return None
 
     @property
+    def _ood_keys(self) -> Literal["all", "test"]:
+        return "all"
+
+    @property
     def _possible(self) -> Bool[np.ndarray, "variants positions keys"] | None:
         return None
 
     def _mix(self, split: str) -> Int[np.ndarray, " period"] | None:
-        """Return the variants of consecutive rows, repeated for ever, or None if cells are drawn uniformly."""
+        """Return the variants of consecutive rows, repeated for ever, or None if all cells can be any row's."""
+        return None
+
+    def _weight_sums(self, split: str) -> Float[np.ndarray, " cells"] | None:
+        """Return the cumulative weights that cells are drawn by, or None if they are drawn uniformly."""
         return None
 
     @property
@@ -182,10 +218,15 @@ class Task(ABC):
     # -- what follows from it ---------------------------------------------------------------------------------------
 
     @cached_property
+    def _irrelevant(self) -> Range:
+        """The range of the numbers on irrelevant positions."""
+        return self.noise if self._uses_noise else self.numbers
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The meaning of every token id."""
         labels = int(self._label_values.min()), int(self._label_values.max())
-        low, high = min(self.numbers[0], self.noise[0]), max(self.numbers[1], self.noise[1])
+        low, high = min(self.numbers[0], self._irrelevant[0]), max(self.numbers[1], self._irrelevant[1])
         largest = max(high, labels[1], *self._anchors.values())
         size = vocabulary_size(self.vocabulary_size, largest)
         return Vocabulary(size=size, anchors=dict(self._anchors), low=low, high=high, labels=labels)
@@ -198,7 +239,9 @@ class Task(ABC):
             self.numbers,
             test=self._test_split,
             held_out=self._held_out,
+            ood_keys=self._ood_keys,
             possible=self._possible,
+            fields=self._grid_fields,
         )
 
     @property
@@ -216,6 +259,14 @@ class Task(ABC):
         """Return ``{"name", "fields"}`` in JSON types, enough for `from_config` to rebuild the task."""
         fields = {field.name: as_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {"name": self.name, "fields": fields}
+
+    @property
+    def resolved(self) -> dict[str, int]:
+        """What `vocabulary_size` and `modulus` stand for where they are None."""
+        values = {"vocabulary_size": self.vocabulary.size}
+        if isinstance(self._test_split, ModRemainder):
+            values["modulus"] = self._test_split.modulus
+        return {name: value for name, value in values.items() if getattr(self, name) is None}
 
     @cached_property
     def hash(self) -> str:
@@ -238,19 +289,26 @@ class Task(ABC):
         """Return what the splits share: cells (counted) and whole rows (by argument)."""
         return LeakReport.of(self._cells, self._completions, self.row_copies)
 
-    def to_dataset(self, sizes: Mapping[str, int], seed: int = 0) -> DatasetDict:
-        """Return a `datasets.DatasetDict` in memory with `sizes` rows per split; columns as in `generate`."""
+    def to_dataset(self, sizes: Mapping[str, int], seed: int = 0, *, unique: bool = False) -> DatasetDict:
+        """Return a `datasets.DatasetDict` in memory with `sizes` rows per split; columns and rows as in `generate`."""
         from .dataset import to_dataset
 
-        return to_dataset(self, sizes, seed)
+        return to_dataset(self, sizes, seed, unique=unique)
 
     def generate(
-        self, folder: str | Path, sizes: Mapping[str, int], seed: int = 0, *, shards: int = 1, shard: int | None = None
+        self,
+        folder: str | Path,
+        sizes: Mapping[str, int],
+        seed: int = 0,
+        *,
+        shards: int = 1,
+        shard: int | None = None,
+        unique: bool = False,
     ) -> Path:
         """Write sharded Parquet with a dataset card; see `anchorlab.tasks.generate`."""
         from .generate import generate
 
-        return generate(self, folder, sizes, seed, shards=shards, shard=shard)
+        return generate(self, folder, sizes, seed, shards=shards, shard=shard, unique=unique)
 
 
 def as_json(value: object) -> Any:

@@ -16,7 +16,7 @@ _SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"),
 _LARGER = ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"))
 
 
-def card_text(task: Task, sizes: Mapping[str, int], seed: int, shards: int) -> str:
+def card_text(task: Task, sizes: Mapping[str, int], seed: int, shards: int, *, unique: bool) -> str:
     """Return the card as Markdown with the YAML header that `datasets.load_dataset` reads."""
     paragraphs = [
         _header(task, sizes),
@@ -31,9 +31,9 @@ def card_text(task: Task, sizes: Mapping[str, int], seed: int, shards: int) -> s
         "## Splits",
         _splits(task, sizes),
         "## Leaks",
-        _leaks(task, sizes),
+        _leaks(task, sizes, unique),
         "## Making it again",
-        _remake(task, sizes, seed, shards),
+        _remake(task, sizes, seed, shards, unique),
     ]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -73,8 +73,11 @@ def _vocabulary_line(task: Task) -> str:
 
 
 def _parameters(task: Task) -> str:
-    fields = task.config()["fields"]
-    rows = [f"| `{one.name}` | `{json.dumps(fields[one.name])}` | {one.description} |" for one in parameters(task.name)]
+    fields, resolved = task.config()["fields"], task.resolved
+    rows = []
+    for one in parameters(task.name):
+        means = f" (here {resolved[one.name]})" if one.name in resolved else ""
+        rows.append(f"| `{one.name}` | `{json.dumps(fields[one.name])}`{means} | {one.description} |")
     return "\n".join(["| parameter | value | meaning |", "|---|---|---|", *rows])
 
 
@@ -83,14 +86,16 @@ def _splits(task: Task, sizes: Mapping[str, int]) -> str:
     return "\n".join(["| split | rows | cells (anchors, key position, key) |", "|---|---|---|", *rows])
 
 
-def _leaks(task: Task, sizes: Mapping[str, int]) -> str:
+def _leaks(task: Task, sizes: Mapping[str, int], unique: bool) -> str:
     report = task.leak_report()
     lines = [
         f"- {' and '.join(pair)}: {count} common cells, {_known(report.shared_rows[pair])} common rows"
         for pair, count in report.shared_cells.items()
         if set(pair) <= set(sizes)
     ]
-    for split, rows in sizes.items():
+    if unique:
+        lines.append("- duplicates inside a split: none, every cell occurs at most once")
+    for split, rows in () if unique else sizes.items():
         expected = report.expected_duplicates(split, rows)
         repeated = f"each row {report.copies} times on purpose; beyond that, " if report.copies > 1 else ""
         lines.append(f"- duplicates inside {split}: {repeated}{_known(expected)} expected by chance")
@@ -103,15 +108,18 @@ def _known(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def _remake(task: Task, sizes: Mapping[str, int], seed: int, shards: int) -> str:
+def _remake(task: Task, sizes: Mapping[str, int], seed: int, shards: int, unique: bool) -> str:
     command = ["anchorlab", "generate", task.name, "--out", "DIR"]
     for split, rows in sizes.items():
         command += [f"--{split}", str(rows)]
-    command += ["--seed", str(seed), *(["--shards", str(shards)] if shards > 1 else [])]
+    command += ["--seed", str(seed)]
+    command += ["--shards", str(shards)] if shards > 1 else []
+    command += ["--unique"] if unique else []
     for name, value in _changed(task).items():
         command += ["--set", f"{name}={json.dumps(value)}"]
+    mode = "unique cells, " if unique else ""
     return (
-        f"Seed {seed}, {shards} shard(s), generator version {GENERATOR_VERSION}, task hash `{task.hash}`.\n\n"
+        f"Seed {seed}, {shards} shard(s), {mode}generator version {GENERATOR_VERSION}, task hash `{task.hash}`.\n\n"
         f"```sh\n{shlex.join(command)}\n```"
     )
 

@@ -5,18 +5,20 @@ Splits are sets of cells, so they cannot leak into each other: a row belongs to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from anchorlab.errors import InputError
 
-from .splits import ModRemainder, Split
+from .splits import AnchorRanges, ModRemainder, Split
 
-LARGEST_GRID = 50_000_000
+LARGEST_GRID = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,22 @@ def build_cells(
     *,
     test: Split,
     held_out: Split | None,
+    ood_keys: Literal["all", "test"],
     possible: Bool[np.ndarray, "variants positions keys"] | None,
+    fields: tuple[str, str, str],
 ) -> Mapping[str, Cells]:
     """Return the cells of train, test and (with `held_out`) ood.
 
-    ood holds every cell of the held-out tuples, of both remainders. Raises `InputError` if a split is left empty.
+    ood holds the cells of the held-out tuples: all of them, or those that `test` selects. Raises `InputError` if there
+    are too many cells, naming which of the three `fields` (for variants, positions, keys) to reduce, and if a split is
+    left empty.
     """
     keys = np.arange(numbers[0], numbers[1] + 1)
     shape = (len(variants), len(positions), len(keys))
-    if np.prod(shape, dtype=np.float64) > LARGEST_GRID:
+    if math.prod(shape) > LARGEST_GRID:
         raise InputError(
-            f"anchors: {shape[0]} tuples of anchors are too many; at most {LARGEST_GRID // (shape[1] * shape[2])} here"
+            f"{fields[int(np.argmax(shape))]}: {shape[0]} tuples of anchors, {shape[1]} key positions and {shape[2]} "
+            f"keys make {math.prod(shape)} cells; allowed: up to {LARGEST_GRID}"
         )
     grid = (
         keys[None, None, :],
@@ -86,7 +93,7 @@ def build_cells(
     tested = test.selects(*grid)
     masks = {"train": exists & ~unseen & ~tested, "test": exists & ~unseen & tested}
     if held_out is not None:
-        masks["ood"] = exists & unseen
+        masks["ood"] = exists & unseen & (tested | (ood_keys == "all"))
     for split, mask in masks.items():
         if not mask.any():
             raise InputError(_emptied_by(test, split, len(keys)))
@@ -97,6 +104,8 @@ def _emptied_by(test: Split, split: str, keys: int) -> str:
     """Name the field that left a split empty, and what would not."""
     if isinstance(test, ModRemainder) and not 2 <= test.modulus <= keys:
         return f"modulus: {test.modulus} leaves the {split} split empty; allowed: 2..{keys}"
+    if isinstance(test, AnchorRanges) and split == "test":
+        return "test_ranges: nothing is left for the test split; give some anchor a range"
     return f"held_out: nothing is left for the {split} split; allowed: some but not all tuples of anchors"
 
 

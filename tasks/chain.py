@@ -14,31 +14,35 @@ from pydantic.dataclasses import dataclass
 
 from anchorlab.errors import InputError
 
-from .base import STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
+from .base import LARGEST_LENGTH, STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
 from .cells import Cells, Variant
 from .randomness import Stream
 from .registry import register_task
 from .rules import Names, Rules, check_tuple, solve_rows
 from .splits import HeldOutPairs
-from .vocabulary import place_anchors
+from .vocabulary import LARGEST_SIZE, AnchorName, place_anchors
 
-LARGEST_NUMBER_OF_TUPLES = 1_000_000
+LARGEST_NUMBER_OF_TUPLES = LARGEST_SIZE - 1  # groups are numbered in int16
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ChainTask(Task):
-    """What `chain`, `composite` and `synonym` share."""
+    """What `chain`, `composite` and `synonym` share.
 
-    length: int = Field(default=9, ge=3, description="number of tokens in a row")
-    operations: dict[str, str] = Field(
+    With several `offsets`, the anchor that acts first and every override (a general g_A of eq. 12.4) read the key
+    items, an operation that takes one item only the first of them; later anchors act on the one value that comes out.
+    """
+
+    length: int = Field(default=9, ge=3, le=LARGEST_LENGTH, description="number of tokens in a row")
+    operations: dict[AnchorName, str] = Field(
         default={"a": "add:5", "b": "add:1", "c": "add:-2", "d": "add:-8"},
         min_length=1,
         description="operation of each anchor, by anchor name",
     )
-    anchor_ids: dict[str, int] | None = Field(
+    anchor_ids: dict[AnchorName, int] | None = Field(
         default=None, description="token id of each anchor; none: the ids after the largest number and label"
     )
-    held_out: tuple[tuple[str, ...], ...] = Field(
+    held_out: tuple[tuple[AnchorName, ...], ...] = Field(
         default=(), description="tuples of anchors that only the ood split has"
     )
     overrides: dict[str, str] = Field(
@@ -53,7 +57,15 @@ class ChainTask(Task):
     key_positions: Range | None = Field(
         default=None, description="range of positions of the key; none: wherever the anchors fit beside it"
     )
-    modulus: int = Field(default=9, ge=1, description="modulus of the mod-remainder split (the sources use 7, 8 and 9)")
+    offsets: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="where the key items are, relative to the first anchor (I_A of eq. 12.4); the first is the key "
+        "that splits are about; none: one item, beside the anchors",
+    )
+    ood_keys: Literal["all", "test"] = Field(
+        default="all", description="keys of the ood split: all, or only those that would be test keys"
+    )
 
     @property
     def _links(self) -> int:
@@ -67,8 +79,9 @@ class ChainTask(Task):
     def _tuples(self) -> Sequence[Names]:
         """Every tuple of anchors that can occur."""
         if len(self.operations) ** self._links > LARGEST_NUMBER_OF_TUPLES:
+            field = "links" if hasattr(self, "links") else "operations"
             raise InputError(
-                f"links: {len(self.operations)} anchors in {self._links} places make too many tuples; "
+                f"{field}: {len(self.operations)} anchors in {self._links} places make too many tuples; "
                 f"allowed: up to {LARGEST_NUMBER_OF_TUPLES}"
             )
         return list(product(self.operations, repeat=self._links))
@@ -80,6 +93,7 @@ class ChainTask(Task):
             self.overrides,
             self.numbers,
             links=self._links,
+            items=len(self._offsets),
             first_is_innermost=self.order == "left_to_right",
         )
 
@@ -91,15 +105,38 @@ class ChainTask(Task):
                 raise InputError(f"operations: the anchor name {name!r} is not allowed; allowed: names without commas")
         if self._links >= self.length:
             raise InputError(f"length: {self.length} has no room for a key and {self._links} anchors")
+        self._check_offsets()
+        self._rules.check_places(self._tuples)
         first, last = self._widest_positions
         if self.key_positions and not first <= self.key_positions[0] <= self.key_positions[1] <= last:
             raise InputError(f"key_positions: {self.key_positions} is not allowed; allowed: ranges in {first}..{last}")
 
+    def _check_offsets(self) -> None:
+        if self.offsets is None:
+            return
+        if self.key_side != "before":
+            raise InputError(
+                f"key_side: {self.key_side!r} has no effect beside offsets {self.offsets}; give one of them"
+            )
+        if len(set(self.offsets)) < len(self.offsets) or set(self.offsets) & set(range(self._links)):
+            raise InputError(
+                f"offsets: {self.offsets} is not allowed; offsets are different from each other and from those of the "
+                f"anchors, 0..{self._links - 1}"
+            )
+        first, last = self._widest_positions
+        if first > last:
+            raise InputError(f"offsets: {self.offsets} do not fit into a row of length {self.length}")
+
+    @cached_property
+    def _offsets(self) -> tuple[int, ...]:
+        return self.offsets or ((-1,) if self.key_side == "before" else (self._links,))
+
     @property
     def _widest_positions(self) -> Range:
-        if self.key_side == "before":
-            return 0, self.length - 1 - self._links
-        return self._links, self.length - 1
+        """The positions of the key where all key items and anchors are inside the row."""
+        first = max(0, -min(self._offsets)) + self._offsets[0]
+        last = self.length - 1 - max(self._links - 1, *self._offsets) + self._offsets[0]
+        return first, last
 
     @cached_property
     def _key_positions(self) -> Sequence[int]:
@@ -112,7 +149,9 @@ class ChainTask(Task):
 
     @cached_property
     def _label_values(self) -> Int[np.ndarray, " values"]:
-        return np.unique(self._label_table)
+        if len(self._offsets) == 1:
+            return np.unique(self._label_table)
+        return self._rules.reachable(self._tuples, self.numbers, len(self._offsets))
 
     @cached_property
     def _anchors(self) -> Mapping[str, int]:
@@ -142,7 +181,13 @@ class ChainTask(Task):
 
     @property
     def _completions(self) -> int | None:
-        return int((self.noise[1] - self.noise[0] + 1) ** (self.length - 1 - self._links))
+        others = len(self._offsets) - 1
+        span, keys = (high - low + 1 for low, high in (self.noise, self.numbers))
+        return int(span ** (self.length - 1 - self._links - others) * keys**others)
+
+    @property
+    def _ood_keys(self) -> Literal["all", "test"]:
+        return self.ood_keys
 
     def _fill(
         self, cells: Cells, chosen: Int[np.ndarray, " n"], stream: Stream
@@ -152,27 +197,46 @@ class ChainTask(Task):
         key, anchors = cells.key[chosen], cells.anchors[chosen]
         flat, key_at = tokens.reshape(-1), np.arange(count) * self.length + cells.key_position[chosen]
         flat[key_at] = key
-        first = 1 if self.key_side == "before" else -self._links
+        first = -self._offsets[0]
         for link in range(self._links):
             flat[key_at + (first + link)] = anchors[:, link]
-        return tokens, self._label_table[cells.variant[chosen], key - self.numbers[0]]
+        if len(self._offsets) == 1:
+            return tokens, self._label_table[cells.variant[chosen], key - self.numbers[0]]
+        others = stream.numbers(*self.numbers, count, len(self._offsets) - 1)
+        for column, offset in enumerate(self._offsets[1:]):
+            flat[key_at + (first + offset)] = others[:, column]
+        return tokens, self._labels_of(cells.variant[chosen], np.column_stack([key, others]))
+
+    def _labels_of(self, variant: Int[np.ndarray, " n"], items: Int[np.ndarray, "n items"]) -> Int[np.ndarray, " n"]:
+        labels = np.empty(len(items), np.int64)
+        for one in np.unique(variant):
+            mine = variant == one
+            labels[mine] = self._rules.apply(self._tuples[one], items[mine])
+        return labels
 
     def locate(self, tokens: Int[np.ndarray, "n length"]) -> Located:
-        """Find the row of anchors by their ids and the key beside them. Raises `InputError` for malformed rows."""
+        """Find the row of anchors by their ids and the key at its offset. Raises `InputError` for malformed rows."""
+        return self._read(tokens)[0]
+
+    def _read(self, tokens: Int[np.ndarray, "n length"]) -> tuple[Located, Int[np.ndarray, "n items"]]:
         tokens = check_tokens(self, tokens)
         anchors, positions = find_anchors(tokens, list(self._anchors.values()), self._links)
         check_rows((np.diff(positions, axis=1) == 1).all(axis=1), "has anchors that are not in a row")
-        key_at = positions[:, 0] - 1 if self.key_side == "before" else positions[:, -1] + 1
-        check_rows((key_at >= 0) & (key_at < self.length), f"has no key {self.key_side} its anchors")
-        key = np.take_along_axis(tokens, key_at[:, None], axis=1)[:, 0]
-        check_rows(is_number(self, key), f"has no number {self.key_side} its anchors")
-        return Located(key, key_at, anchors, positions)
+        places = positions[:, :1] + np.array(self._offsets)
+        for offset, place in zip(self._offsets, places.T, strict=True):
+            check_rows(
+                (place >= 0) & (place < self.length), f"has no key item at offset {offset} from its first anchor"
+            )
+        items = np.take_along_axis(tokens, places, axis=1)
+        for offset, item in zip(self._offsets, items.T, strict=True):
+            check_rows(is_number(self, item), f"has no number at offset {offset} from its anchors")
+        return Located(items[:, 0], places[:, 0], anchors, positions), items
 
     def solve(self, tokens: Int[np.ndarray, "n length"]) -> Int[np.ndarray, " n"]:
-        """Apply the operations of the anchors found in each row to the key found beside them."""
-        found = self.locate(tokens)
+        """Apply the operations of the anchors found in each row to the key items found at their offsets."""
+        found, items = self._read(tokens)
         names = {anchor: name for name, anchor in self._anchors.items()}
-        return solve_rows(self._rules, names, found.anchors, found.key)
+        return solve_rows(self._rules, names, found.anchors, items)
 
 
 @register_task
@@ -189,8 +253,8 @@ class Chain(ChainTask):
     source: ClassVar[str] = "eq. 12.5 repeated; not an experiment of the book"
     preset_fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    links: int = Field(default=3, ge=2, description="number of anchors in a row")
-    operations: dict[str, str] = Field(
+    links: int = Field(default=3, ge=2, le=64, description="number of anchors in a row")
+    operations: dict[AnchorName, str] = Field(
         default={"a": "add:5", "b": "add:1", "c": "add:-2", "d": "add:-4"},
         min_length=1,
         description="operation of each anchor, by anchor name",

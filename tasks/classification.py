@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from anchorlab.errors import InputError
 
 from .base import STRICT, Located, check_rows, is_number
-from .cells import Cells
+from .cells import LARGEST_GRID, Cells
 from .paired import PairedTask
 from .randomness import Stream
 from .registry import register_task
@@ -26,8 +26,9 @@ class Classification(PairedTask):
     """(x1, a1, x2, a2, x3, a3, x4, a4, x) → the anchor after the number nearest to x.
 
     The key is that nearest number. The source leaves ties open: with `ties` ``first`` the leftmost nearest number
-    counts, with ``exclude`` rows with two nearest numbers do not occur. Given its cell (anchor, position, key), a row
-    is drawn uniformly from all rows of that cell. `noise` is not used.
+    counts, with ``exclude`` rows with two nearest numbers do not occur. A row is drawn uniformly from all rows of its
+    split, so numbers and question are as independent and uniform as the split allows (unique rows, one for each cell,
+    are not). `noise` is not used.
     """
 
     name: ClassVar[str] = "classification"
@@ -43,13 +44,11 @@ class Classification(PairedTask):
 
     def _check(self) -> None:
         super()._check()
-        if self.anchors >= self.numbers[0]:
-            raise InputError(
-                f"anchors: {self.anchors} anchors have the ids 1..{self.anchors}, of which {self.numbers[0]} is also a "
-                f"number; allowed: at most {self.numbers[0] - 1}"
-            )
-        if (self.numbers[1] - self.numbers[0] + 1) ** self.pairs >= 2**53:
-            raise InputError(f"pairs: {self.pairs} pairs of so many numbers are too many to draw exactly")
+        count = self.numbers[1] - self.numbers[0] + 1
+        if self.pairs * count**2 > LARGEST_GRID:
+            raise InputError(f"numbers: {count} are too many for {self.pairs} pairs; allowed: a shorter range")
+        if count**self.pairs >= 2**53:
+            raise InputError(f"pairs: {self.pairs} pairs of {count} numbers are too many to draw exactly")
 
     @cached_property
     def _label_values(self) -> Int[np.ndarray, " values"]:
@@ -63,6 +62,17 @@ class Classification(PairedTask):
         farther = _outside(key[None, :], distance, size)
         not_nearer = _outside(key[None, :], distance - 1, size) if self.ties == "first" else farther
         return np.stack([farther**slot * not_nearer ** (self.pairs - 1 - slot) for slot in range(self.pairs)])
+
+    @cached_property
+    def _sums_by_split(self) -> Mapping[str, Float[np.ndarray, " cells"]]:
+        """Running sums of the number of rows of each cell."""
+        rows, low = self._rows_per_question.sum(axis=2, dtype=np.float64), self.numbers[0]
+        return {
+            split: np.cumsum(rows[cells.key_position // 2, cells.key - low]) for split, cells in self._cells.items()
+        }
+
+    def _weight_sums(self, split: str) -> Float[np.ndarray, " cells"] | None:
+        return self._sums_by_split[split]
 
     @property
     def _possible(self) -> Bool[np.ndarray, "variants positions keys"]:

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from .base import STRICT
 from .chain import ChainTask
 from .registry import register_task
+from .vocabulary import AnchorName
 
 NUMBERED = {"1": "add:5", "2": "add:1", "3": "add:-2", "4": "add:-8"}
 
@@ -29,6 +30,13 @@ class Composite(ChainTask):
     symmetric answer to (4,3) differ. ``arxiv-2501.08537``: (3,4) and (4,3) unseen. The first two papers have a
     vocabulary of 201, which is kept; anchors named 1 to 4 do not get these ids here, since 4 is also a label, but the
     ids after the largest label.
+
+    Where the sources are silent or disagree, the presets keep the defaults. Modulus: 9, the row length, in the book
+    and in one code base, 8 in another, n − 2 = 7 in one paper's text. Noise: up to 99 or up to 100. Which keys the ood
+    split has (`ood_keys`) is not said. arXiv 2405.05409 counts 5,625 test rows among 56,250 of a pair, a tenth, which
+    none of these moduli gives; the sizes of the splits are for the caller to choose.
+
+    Several key items: ``offsets=(-1, 2), overrides={"a,b": "sum"}`` makes (a,b) add the items before and after it.
     """
 
     name: ClassVar[str] = "composite"
@@ -55,7 +63,7 @@ class Composite(ChainTask):
         },
     }
 
-    held_out: tuple[tuple[str, ...], ...] = Field(
+    held_out: tuple[tuple[AnchorName, ...], ...] = Field(
         default=(("c", "d"), ("d", "c")), description="pairs of anchors that only the ood split has"
     )
 

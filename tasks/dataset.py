@@ -10,7 +10,7 @@ import numpy as np
 from anchorlab.errors import InputError
 
 from .base import Sample, Task
-from .sampling import check_count
+from .sampling import check_count, check_unique
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,13 +26,18 @@ COLUMNS = {
 }
 
 
-def check_sizes(task: Task, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return the sizes in the order of the task's splits; `InputError` for an unknown split or less than one row."""
+def check_sizes(task: Task, sizes: Mapping[str, int], *, unique: bool = False) -> dict[str, int]:
+    """Return the sizes in the order of the task's splits.
+
+    Raises `InputError` for an unknown split, less than one row and, with `unique`, more rows than cells.
+    """
     if not sizes:
         raise InputError(f"sizes: no split is given; allowed: {', '.join(task.splits)}")
     for split, rows in sizes.items():
         task.cells(split)
         check_count(split, rows, 1)
+        if unique:
+            check_unique(task, split, int(rows), field=split)
     return {split: int(sizes[split]) for split in task.splits if split in sizes}
 
 
@@ -72,11 +77,12 @@ def arrow_table(task: Task, sample: Sample) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=arrow_schema(task))
 
 
-def to_dataset(task: Task, sizes: Mapping[str, int], seed: int = 0) -> DatasetDict:
+def to_dataset(task: Task, sizes: Mapping[str, int], seed: int = 0, *, unique: bool = False) -> DatasetDict:
     """Return the splits in memory; see `Task.to_dataset`. Raises `InputError` like `check_sizes`."""
     from datasets import Dataset, DatasetDict
 
     tables = {
-        split: arrow_table(task, task.sample(split, rows, seed)) for split, rows in check_sizes(task, sizes).items()
+        split: arrow_table(task, task.sample(split, rows, seed, unique=unique))
+        for split, rows in check_sizes(task, sizes, unique=unique).items()
     }
     return DatasetDict({split: Dataset(table) for split, table in tables.items()})

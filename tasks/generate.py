@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +15,14 @@ from .base import Task
 from .card import card_text
 from .dataset import arrow_schema, arrow_table, check_sizes
 from .progress import RowProgress
-from .sampling import BLOCK, check_count
+from .sampling import BLOCK, check_count, draw_in_order, unique_order
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 CARD = "README.md"
 ROWS_AT_A_TIME = 10 * BLOCK
+LARGEST_SHARDS = 99_999  # file names have five digits
 
 
 def generate(
@@ -30,30 +33,38 @@ def generate(
     *,
     shards: int = 1,
     shard: int | None = None,
+    unique: bool = False,
 ) -> Path:
     """Write `sizes` rows per split to ``folder/data/{split}-{i}-of-{shards}.parquet`` and a card; return the folder.
 
     `datasets.load_dataset(folder)` opens it. The rows do not depend on the number of shards. With `shard` only that
     one (from 0) is written, so that several machines can fill one folder; the same shard has the same bytes wherever
-    and whenever it is made (with the same pyarrow). Every file appears whole or not at all.
+    and whenever it is made (with the same pyarrow). Every file appears whole or not at all. With `unique` every cell
+    occurs at most once in a split (the rows of ``Task.sample(..., unique=True)``).
 
-    Raises `InputError`, before anything is written, for an unknown split, a size below 1, a shard that does not exist,
-    and a folder that is not empty, unless it holds other shards of this very dataset.
+    Raises `InputError`, before anything is written, for an unknown split, a size below 1 or, with `unique`, above the
+    number of cells, a shard that does not exist, a folder that cannot be written to, and one that is not empty, unless
+    it holds other shards of this very dataset.
     """
-    sizes, folder = check_sizes(task, sizes), Path(folder)
+    sizes, folder = check_sizes(task, sizes, unique=unique), Path(folder)
     seed, shards = check_count("seed", seed, 0), check_count("shards", shards, 1)
+    if shards > LARGEST_SHARDS:
+        raise InputError(f"shards: {shards} is not allowed; allowed: 1..{LARGEST_SHARDS}")
     if shard is not None and check_count("shard", shard, 0) >= shards:
         raise InputError(f"shard: {shard} does not exist; allowed: 0..{shards - 1}")
-    card = card_text(task, sizes, seed, shards)
+    card = card_text(task, sizes, seed, shards, unique=unique)
     wanted = range(shards) if shard is None else [shard]
-    missing = _missing_files(folder, sizes, shards, wanted, card)
-    _make_folder(folder / "data")
-    if not (folder / CARD).exists():
-        with replacing(folder / CARD) as path:
-            path.write_text(card, encoding="utf-8")
+    with _refusing(folder):
+        missing = _missing_files(folder, sizes, shards, wanted, card)
+        _prepare(folder, card)
+    orders = {split: unique_order(task, split, seed) if unique else None for split in sizes}
     with RowProgress(sum(stop - start for _, start, stop in missing.values())) as progress:
         for path, (split, start, stop) in missing.items():
-            _write(task, path, progress, split=split, seed=seed, start=start, stop=stop)
+            with replacing(path) as temporary, _writer(task, temporary) as writer:
+                for first, end in _chunks(start, stop):
+                    rows = draw_in_order(task, split, end - first, seed, start=first, order=orders[split])
+                    writer.write_table(arrow_table(task, rows))
+                    progress.advance(end - first)
     return folder
 
 
@@ -99,20 +110,25 @@ def _same_card(folder: Path, card: str) -> bool:
     return path.is_file() and path.read_bytes() == card.encode()
 
 
-def _make_folder(folder: Path) -> None:
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Turn the system's refusal of a folder into an `InputError`; a full disk stays what it is."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (NotADirectoryError, FileExistsError, PermissionError) as error:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"out: {str(folder)!r} cannot be made ({error.strerror}); allowed: a folder to write to"
+            f"out: {str(folder)[:200]!r} cannot be written to ({reason}); allowed: a folder to write to"
         ) from None
 
 
-def _write(task: Task, path: Path, progress: RowProgress, *, split: str, seed: int, start: int, stop: int) -> None:
-    with replacing(path) as temporary, _writer(task, temporary) as writer:
-        for first, end in _chunks(start, stop):
-            writer.write_table(arrow_table(task, task.sample(split, end - first, seed, start=first)))
-            progress.advance(end - first)
+def _prepare(folder: Path, card: str) -> None:
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    if not (folder / CARD).exists():
+        with replacing(folder / CARD) as path:
+            path.write_text(card, encoding="utf-8")
 
 
 def _writer(task: Task, path: Path) -> pq.ParquetWriter:

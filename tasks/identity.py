@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from .base import STRICT
 from .registry import register_task
 from .single_anchor import SingleAnchorTask
+from .vocabulary import LARGEST_SIZE
 
 
 @register_task
@@ -30,9 +31,11 @@ class Identity(SingleAnchorTask):
         "arxiv-2401.08309": {"vocabulary_size": 201},
     }
 
-    anchor_id: int = Field(default=3, description="token id of the anchor")
+    _operation_field: ClassVar[str] = "operation"
+    _anchor_field: ClassVar[str] = "anchor_id"
+
+    anchor_id: int = Field(default=3, ge=1, lt=LARGEST_SIZE, description="token id of the anchor")
     operation: str = Field(default="identity", description="g_a: what is done with the key items")
-    modulus: int = Field(default=9, ge=1, description="modulus of the mod-remainder split (the sources use 7, 8 and 9)")
 
     @property
     def _operations(self) -> Mapping[str, str]:

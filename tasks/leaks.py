@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
@@ -56,6 +57,8 @@ class LeakReport:
         if self.rows_per_cell is None:
             return None
         drawn, possible = rows / self.copies, self.cells[split] * self.rows_per_cell
+        if possible > 1e18:  # too large for the exact formula in floating point; its leading term
+            return drawn * float(Fraction(rows, 2 * self.copies * possible))
         return drawn + possible * math.expm1(drawn * math.log1p(-1 / possible)) if possible > 1 else drawn - 1
 
     def as_json(self) -> dict[str, Any]:
@@ -65,9 +68,14 @@ class LeakReport:
             "shared_cells": {" & ".join(pair): count for pair, count in self.shared_cells.items()},
             "shared_rows": {" & ".join(pair): count for pair, count in self.shared_rows.items()},
             "reason": self.reason,
-            "rows_per_cell": self.rows_per_cell,
+            "rows_per_cell": _json_integer(self.rows_per_cell),
             "copies": self.copies,
         }
+
+
+def _json_integer(value: int | None) -> int | str | None:
+    """Return the number, or its size in words where JSON readers would not keep all of its digits."""
+    return value if value is None or value < 2**53 else f"about 10^{round(math.log10(value))}"
 
 
 def _codes(cells: Cells) -> Int[np.ndarray, " cells"]:

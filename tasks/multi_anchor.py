@@ -15,8 +15,8 @@ from anchorlab.validation import unknown_name
 from .base import STRICT, Range
 from .registry import register_task
 from .single_anchor import SingleAnchorTask
-from .splits import AnchorRanges, ModRemainder, Split
-from .vocabulary import place_anchors
+from .splits import AnchorRanges, Split
+from .vocabulary import AnchorName, place_anchors
 
 
 def _book_operations() -> dict[str, str]:
@@ -39,24 +39,30 @@ class MultiAnchor(SingleAnchorTask):
         "arxiv-2401.08309": {"vocabulary_size": 201},
     }
 
-    operations: dict[str, str] = Field(
+    operations: dict[AnchorName, str] = Field(
         default_factory=_book_operations, min_length=1, description="operation of each anchor, by anchor name"
     )
-    anchor_ids: dict[str, int] | None = Field(
+    anchor_ids: dict[AnchorName, int] | None = Field(
         default=None, description="token id of each anchor; none: 1, 2, … in order"
     )
     split: Literal["anchor_ranges", "mod_remainder"] = Field(
         default="anchor_ranges", description="how train and test keys are told apart"
     )
-    test_ranges: dict[str, Range] | None = Field(
+    test_ranges: dict[AnchorName, Range] | None = Field(
         default=None,
         description="test keys of each anchor, by name; none: 12+8a .. 12+8(a+1)−1 for the a-th, cut to the numbers",
     )
-    modulus: int = Field(default=9, ge=1, description="modulus, if the split is mod_remainder")
+    anchor_offsets: dict[AnchorName, tuple[int, ...]] = Field(
+        default={}, description="offsets of anchors that do not read the items at `offsets`, by name (I_a of eq. 12.3)"
+    )
 
     @property
     def _operations(self) -> Mapping[str, str]:
         return self.operations
+
+    @cached_property
+    def _offsets(self) -> Mapping[str, tuple[int, ...]]:
+        return {name: self.anchor_offsets.get(name, self.offsets) for name in self.operations}
 
     @cached_property
     def _anchors(self) -> Mapping[str, int]:
@@ -77,13 +83,24 @@ class MultiAnchor(SingleAnchorTask):
     @property
     def _test_split(self) -> Split:
         if self.split == "mod_remainder":
-            return ModRemainder(self.modulus)
+            return super()._test_split
         return AnchorRanges({self._anchors[name]: bounds for name, bounds in self.ranges.items()})
 
     def _check(self) -> None:
+        for name, offsets in self.anchor_offsets.items():
+            if name not in self.operations:
+                raise unknown_name("anchor_offsets", name, self.operations)
+            if not offsets:
+                raise InputError(f"anchor_offsets: anchor {name!r} has no offset; allowed: at least one")
         super()._check()
         if self.split == "mod_remainder":
+            if self.test_ranges is not None:
+                raise InputError("test_ranges: ranges have no effect if the split is 'mod_remainder'")
             return
+        if self.modulus is not None or self.position_base != 0:
+            field = "modulus" if self.modulus is not None else "position_base"
+            value = getattr(self, field)
+            raise InputError(f"{field}: {value} has no effect if the split is 'anchor_ranges'; choose 'mod_remainder'")
         for name, (low, high) in self.ranges.items():
             if name not in self.operations:
                 raise unknown_name("test_ranges", name, self.operations)

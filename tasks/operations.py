@@ -18,12 +18,16 @@ from anchorlab.validation import unknown_name
 
 from .randomness import Stream
 
+LARGEST_ARGUMENT = 2**31 - 1  # chains of such offsets stay far inside 64 bits
+
 
 class Operation(ABC):
     """A map from the values of the key items to one number.
 
-    `apply_one` is the definition, in plain integers; `apply` does many rows at once for the generator and may be
-    overridden for speed. The oracle of a task uses `apply_one` only, so the two check each other.
+    `apply_one` is the definition, in plain integers, and all that the oracle of a task uses; `apply` does many rows at
+    once for the generator. The default `apply` calls `apply_one`, so the oracle checks an operation only if it
+    overrides `apply`; otherwise it checks everything around the operation. An operation of arity m reads the first m
+    key items.
     """
 
     name: ClassVar[str]
@@ -68,11 +72,11 @@ def operations() -> dict[str, type[Operation]]:
     return dict(_OPERATIONS)
 
 
-def parse(text: str, numbers: tuple[int, int], items: int = 1) -> Operation:
+def parse(text: str, numbers: tuple[int, int], items: int | None = 1) -> Operation:
     """Return the operation that `text` names (``name`` or ``name:argument``) over the numbers low..high.
 
-    Raises `InputError` for an unknown name, a missing, superfluous or non-integer argument, or the wrong number of
-    key items.
+    Raises `InputError` for an unknown name, a missing, superfluous, non-integer or too large argument, and, unless
+    `items` is None, an operation that does not take this number of key items.
     """
     name, colon, argument = text.partition(":")
     if name not in _OPERATIONS:
@@ -82,14 +86,22 @@ def parse(text: str, numbers: tuple[int, int], items: int = 1) -> Operation:
         raise InputError(f"operation: {text!r} has an argument; {name!r} takes none")
     if kind.argument_rule == "required" and not colon:
         raise InputError(f"operation: {text!r} needs an argument, for example '{name}:5'")
-    if kind.arity is not None and kind.arity != items:
+    if items is not None and kind.arity is not None and kind.arity != items:
         raise InputError(f"operation: {text!r} takes {kind.arity} key item(s), here there are {items}")
+    return kind(_argument(text, argument) if colon else None, numbers)
+
+
+def _argument(text: str, argument: str) -> int:
+    """Return the argument of the operation `text`; `InputError` if it is no integer or too large."""
     try:
-        return kind(int(argument) if colon else None, numbers)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"operation: the argument of {text!r} is not an integer") from None
+        number = int(argument)
+    except ValueError:
+        raise InputError(f"operation: the argument of {text[:50]!r} is not an integer of at most ten digits") from None
+    if abs(number) > LARGEST_ARGUMENT:
+        raise InputError(
+            f"operation: the argument of {text[:50]!r} is too large; allowed: {-LARGEST_ARGUMENT}..{LARGEST_ARGUMENT}"
+        )
+    return number
 
 
 @register
@@ -137,6 +149,13 @@ class Reflect(Operation):
     def apply_one(self, *values: int) -> int:
         """Return the constant minus the key item."""
         return (self.argument or 0) - values[0]
+
+    def apply(self, values: Int[np.ndarray, "rows items"]) -> Int[np.ndarray, " rows"]:
+        """Return the mirror images of the key items: as far from k/2 as they are, on the other side."""
+        centre_doubled = self.argument or 0
+        doubled_distance = 2 * values[:, 0].astype(np.int64) - centre_doubled
+        results: Int[np.ndarray, " rows"] = (centre_doubled - doubled_distance) // 2
+        return results
 
 
 @register

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from anchorlab.errors import InputError
 
-from .base import STRICT, Task, check_rows, check_tokens, is_number
+from .base import LARGEST_LENGTH, STRICT, Task, check_rows, check_tokens, is_number
 from .cells import Cells, Variant
 from .randomness import Stream
 
@@ -22,10 +22,17 @@ from .randomness import Stream
 class PairedTask(Task):
     """Pairs of different anchors and any numbers, then one token that says which pair the label comes from."""
 
-    pairs: int = Field(default=4, ge=2, description="number of (anchor, number) pairs before the last token")
+    pairs: int = Field(
+        default=4,
+        ge=2,
+        le=(LARGEST_LENGTH - 1) // 2,
+        description="number of (anchor, number) pairs before the last token",
+    )
     anchors: int = Field(default=8, ge=2, description="number of anchors; their token ids are 1, 2, …")
-    modulus: int = Field(default=9, ge=1, description="modulus of the mod-remainder split (the sources use 7, 8 and 9)")
 
+    _uses_noise: ClassVar[bool] = False
+    _anchor_field: ClassVar[str] = "anchors"
+    _grid_fields: ClassVar[tuple[str, str, str]] = ("anchors", "pairs", "numbers")
     _number_place: ClassVar[int]  # place of the number inside its pair
 
     @property
@@ -36,6 +43,13 @@ class PairedTask(Task):
     def _check(self) -> None:
         if self.anchors < self.pairs:
             raise InputError(f"anchors: {self.anchors} is too few for {self.pairs} pairs of different anchors")
+        if self.anchors >= self.numbers[0]:
+            raise InputError(
+                f"anchors: {self.anchors} anchors have the ids 1..{self.anchors}, of which {self.numbers[0]} is also a "
+                f"number; allowed: at most {self.numbers[0] - 1}"
+            )
+        if self.anchors > LARGEST_LENGTH:
+            raise InputError(f"anchors: {self.anchors} is not allowed; allowed: at most {LARGEST_LENGTH}")
 
     @cached_property
     def _anchors(self) -> Mapping[str, int]:

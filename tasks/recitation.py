@@ -13,10 +13,11 @@ from pydantic.dataclasses import dataclass
 
 from anchorlab.errors import InputError
 
-from .base import STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
+from .base import LARGEST_LENGTH, STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
 from .cells import Cells, Variant
 from .randomness import Stream
 from .registry import register_task
+from .vocabulary import LARGEST_SIZE
 
 FORWARD, BACKWARD = 0, 1
 
@@ -37,13 +38,14 @@ class Recitation(Task):
         "arxiv-2401.08309": {"vocabulary_size": 201},
     }
 
-    length: int = Field(default=9, ge=4, description="number of tokens in a row")
-    anchor_id: int = Field(default=3, description="token id of the anchor")
+    length: int = Field(default=9, ge=4, le=LARGEST_LENGTH, description="number of tokens in a row")
+    _anchor_field: ClassVar[str] = "anchor_id"
+
+    anchor_id: int = Field(default=3, ge=1, lt=LARGEST_SIZE, description="token id of the anchor")
     anchor_positions: Range | None = Field(
         default=None, description="range of positions of the anchor; none: anywhere between two numbers"
     )
     forward_percent: int = Field(default=50, ge=0, le=100, description="how many of every 100 rows are forward")
-    modulus: int = Field(default=9, ge=1, description="modulus of the mod-remainder split (the sources use 7, 8 and 9)")
 
     @cached_property
     def _anchors(self) -> Mapping[str, int]:
@@ -100,7 +102,8 @@ class Recitation(Task):
         for split, cells in self._cells.items():
             present = {("forward", "backward")[variant] for variant in np.unique(cells.variant)}
             if missing := [name for name in needed if name not in present]:
-                raise InputError(f"modulus: {self.modulus} leaves no {missing[0]} rows in the {split} split; change it")
+                modulus = self.modulus or self.length
+                raise InputError(f"modulus: {modulus} leaves no {missing[0]} rows in the {split} split; change it")
 
     def _fill(
         self, cells: Cells, chosen: Int[np.ndarray, " n"], stream: Stream

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +15,11 @@ from anchorlab.validation import checked, unknown_name
 from .base import Task, as_json
 
 Kind = TypeVar("Kind", bound=type)
+_SHORT_TYPES = {
+    "Pairs": "tuple[tuple[str, str], ...]",
+    "Range": "tuple[int, int]",
+    "AnchorName": "str",
+}
 _TASKS: dict[str, type[Task]] = {}
 
 
@@ -65,10 +71,15 @@ def parameters(name: str) -> tuple[Parameter, ...]:
                 f"task: field {field.name!r} of {name!r} is not described; declare it with pydantic's Field"
             )
         default = as_json(info.get_default(call_default_factory=True, validated_data={}))
-        described.append(
-            Parameter(field.name, str(field.type).replace("Range", "tuple[int, int]"), default, info.description or "")
-        )
+        described.append(Parameter(field.name, _readable(str(field.type)), default, info.description or ""))
     return tuple(described)
+
+
+def _readable(annotation: str) -> str:
+    """Write the short type names of the task modules out."""
+    for short, long in _SHORT_TYPES.items():
+        annotation = re.sub(rf"\b{short}\b", long, annotation)
+    return annotation
 
 
 def create(name: str, preset: str | None = None, **fields: Any) -> Task:

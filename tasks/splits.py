@@ -26,12 +26,14 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class ModRemainder:
-    """Mod-remainder split: test keys x at position i have x mod `modulus` = i mod `modulus`; i counts from 0.
+    """Mod-remainder split: test keys x at position i have x mod `modulus` = i mod `modulus`.
 
-    The book takes the modulus equal to the row length, so that i mod modulus is i itself.
+    The first position has i = `position_base`: 1 as section 12.5.1 writes rows (x_1 .. x_n), 0 as programs count. The
+    book takes the modulus equal to the row length n.
     """
 
     modulus: int
+    position_base: int = 0
 
     def selects(
         self,
@@ -40,7 +42,7 @@ class ModRemainder:
         anchors: Int[np.ndarray, "*#cells links"],
     ) -> Bool[np.ndarray, "*#cells"]:
         """Return True where key and position leave the same remainder."""
-        same: Bool[np.ndarray, "*#cells"] = (key - key_position) % self.modulus == 0
+        same: Bool[np.ndarray, "*#cells"] = (key - key_position - self.position_base) % self.modulus == 0
         return same & np.ones(anchors.shape[:-1], np.bool_)
 
 

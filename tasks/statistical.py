@@ -11,12 +11,15 @@ from jaxtyping import Int
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from anchorlab.errors import InputError
+
 from .base import STRICT, Sample
 from .cells import Cells
 from .operations import Operation, parse
 from .randomness import Stream
 from .registry import register_task
 from .single_anchor import SingleAnchorTask
+from .vocabulary import LARGEST_SIZE, check_labels
 
 
 @register_task
@@ -36,11 +39,21 @@ class Statistical(SingleAnchorTask):
         "arxiv-2401.08309": {"vocabulary_size": 201},
     }
 
+    _operation_field: ClassVar[str] = "minority"
+    _anchor_field: ClassVar[str] = "anchor_id"
+
     construction: Literal[1, 2] = Field(default=1, description="1: five copies, the last relabelled; 2: by chance")
     probability: float = Field(default=0.2, gt=0, lt=1, description="chance that a row is relabelled in construction 2")
     minority: str = Field(default="add:1", description="operation that gives the rarer label")
-    anchor_id: int = Field(default=3, description="token id of the anchor")
-    modulus: int = Field(default=9, ge=1, description="modulus of the mod-remainder split (the sources use 7, 8 and 9)")
+    anchor_id: int = Field(default=3, ge=1, lt=LARGEST_SIZE, description="token id of the anchor")
+
+    def _check(self) -> None:
+        super()._check()
+        if self.construction == 1 and self.probability != 1 / self.row_copies:
+            raise InputError(
+                f"probability: {self.probability} has no effect in construction 1, which relabels one copy in "
+                f"{self.row_copies}; choose construction 2"
+            )
 
     @property
     def _operations(self) -> Mapping[str, str]:
@@ -57,6 +70,7 @@ class Statistical(SingleAnchorTask):
     @cached_property
     def _label_values(self) -> Int[np.ndarray, " values"]:
         low, high = self._rarer.extent(*self.numbers, 1)
+        check_labels(self._operation_field, np.array([low, high]))
         return np.union1d(np.arange(self.numbers[0], self.numbers[1] + 1), np.arange(low, high + 1))
 
     @property

@@ -17,8 +17,9 @@ from .base import STRICT
 from .chain import ChainTask
 from .registry import register_task
 from .rules import Names, check_tuple
+from .vocabulary import AnchorName
 
-Pairs = tuple[tuple[str, str], ...]
+Pairs = tuple[tuple[AnchorName, AnchorName], ...]
 
 
 @register_task
@@ -29,7 +30,7 @@ class Synonym(ChainTask):
     The training split is an endless repetition of a mix of `total_rows` rows (M): in any M consecutive rows that start
     at a multiple of M, each seen pair with the rare anchor has exactly `rare_rows` rows and every other seen pair
     (M − 4·100)/12, rounded up or down; the pairs are spread evenly. Without the synonym all seen pairs have equally
-    many rows. The offsets are not in the source: chapter 13's are used. The ids are those after the largest label.
+    many rows. The source gives no offsets: chapter 13's are used. The ids are those after the largest label.
     """
 
     name: ClassVar[str] = "synonym"
@@ -39,13 +40,13 @@ class Synonym(ChainTask):
         "arxiv-2401.08309": {"vocabulary_size": 201, "order": "right_to_left", "key_side": "after"},
     }
 
-    operations: dict[str, str] = Field(
+    operations: dict[AnchorName, str] = Field(
         default={"1": "add:5", "2": "add:1", "4": "add:-8", "9": "add:-2"},
         min_length=1,
         description="operation of each anchor, by anchor name; the synonym copies that of the rare anchor",
     )
-    rare: str = Field(default="9", description="the anchor that is rare in training")
-    synonym: str = Field(default="3", description="name of the anchor that does the same as the rare one")
+    rare: AnchorName = Field(default="9", description="the anchor that is rare in training")
+    synonym: AnchorName = Field(default="3", description="name of the anchor that does the same as the rare one")
     with_synonym: bool = Field(default=True, description="whether the synonym's pairs are in the data")
     pairs: Pairs = Field(
         default=(
@@ -59,7 +60,7 @@ class Synonym(ChainTask):
         default=(("1", "3"), ("3", "1"), ("2", "3"), ("3", "2"), ("4", "3"), ("3", "4")),
         description="seen pairs with the synonym",
     )
-    held_out: tuple[tuple[str, ...], ...] = Field(
+    held_out: tuple[tuple[AnchorName, ...], ...] = Field(
         default=(("4", "9"), ("9", "4")), description="pairs of anchors that only the ood split has"
     )
     total_rows: int = Field(default=3000, ge=1, le=10_000_000, description="M, the period of the training mix in rows")
@@ -87,9 +88,9 @@ class Synonym(ChainTask):
         return [*self._seen, *self.held_out]
 
     def _check(self) -> None:
-        super()._check()
         for names in self._seen:
             check_tuple("pairs", names, self._all_operations, 2)
+        super()._check()
         if len(set(self._tuples)) < len(self._tuples):
             raise InputError("pairs: a pair is listed twice; pairs, synonym_pairs and held_out must be all different")
         if min(self._rows_per_pair) < 1:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Int
+from pydantic import BeforeValidator
 
 from anchorlab.errors import InputError
 from anchorlab.validation import unknown_name
 
 PAD = 0
 LARGEST_SIZE = 2**15  # ids are stored as int16
+
+
+def _as_name(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+AnchorName = Annotated[str, BeforeValidator(_as_name)]  # 9 means the anchor named "9"
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,17 @@ def place_anchors(
 
 
 def check_anchors(
+    field: str,
     anchors: Mapping[str, int],
     *,
     numbers: tuple[int, int],
     noise: tuple[int, int],
     labels: Int[np.ndarray, " values"],
 ) -> None:
-    """Raise `InputError` if an anchor's id is also the pad, a number, a noise number, a label or another anchor."""
+    """Raise `InputError`, naming the field that the ids come from, if an anchor's id is taken.
+
+    Taken are the pad, numbers, noise numbers, labels and the ids of other anchors.
+    """
     taken: dict[int, str] = {}
     reached = set(labels.tolist())
     for name, anchor in anchors.items():
@@ -86,15 +99,15 @@ def check_anchors(
         elif anchor in taken:
             problem = f"which is also the id of anchor {taken[anchor]!r}"
         if problem:
-            raise InputError(f"anchor_ids: anchor {name!r} has id {anchor}, {problem}")
+            raise InputError(f"{field}: anchor {name!r} has id {anchor}, {problem}")
         taken[anchor] = name
 
 
-def check_labels(labels: Int[np.ndarray, " values"]) -> None:
+def check_labels(field: str, labels: Int[np.ndarray, " values"]) -> None:
     """Raise `InputError` if a label is not a positive id that int16 can hold."""
     low, high = int(labels.min()), int(labels.max())
     if low < 1 or high >= LARGEST_SIZE:
-        raise InputError(f"operations: labels run {low}..{high}; allowed: 1..{LARGEST_SIZE - 1} (0 is the pad)")
+        raise InputError(f"{field}: labels run {low}..{high}; allowed: 1..{LARGEST_SIZE - 1} (0 is the pad)")
 
 
 def vocabulary_size(given: int | None, largest_id: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -14,13 +14,13 @@ from pydantic.dataclasses import dataclass
 
 from anchorlab.errors import InputError
 
-from .base import STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
+from .base import LARGEST_LENGTH, STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
 from .cells import Cells, Variant
 from .randomness import Stream
 from .registry import register_task
 from .rules import Names, Rules, check_tuple, solve_rows
 from .splits import HeldOutPairs
-from .vocabulary import place_anchors
+from .vocabulary import LARGEST_SIZE, AnchorName, place_anchors
 
 
 @register_task
@@ -39,14 +39,14 @@ class WorkingMemory(Task):
         "arxiv-2401.08309": {"vocabulary_size": 201},
     }
 
-    length: int = Field(default=20, ge=4, description="number of tokens in a row")
-    first: dict[str, str] = Field(
+    length: int = Field(default=20, ge=4, le=LARGEST_LENGTH, description="number of tokens in a row")
+    first: dict[AnchorName, str] = Field(
         default={"1": "identity", "2": "add:1"}, min_length=1, description="operations of the first anchors"
     )
-    second: dict[str, str] = Field(
+    second: dict[AnchorName, str] = Field(
         default={"3": "identity", "4": "add:-2"}, min_length=1, description="operations of the second anchors"
     )
-    anchor_ids: dict[str, int] | None = Field(
+    anchor_ids: dict[AnchorName, int] | None = Field(
         default=None, description="token id of each anchor; none: 1, 2, … in order"
     )
     smallest_gap: int = Field(default=1, ge=0, description="fewest tokens between the two anchors")
@@ -54,10 +54,21 @@ class WorkingMemory(Task):
     key_positions: Range | None = Field(
         default=None, description="range of positions of the key; none: wherever the anchors fit after it"
     )
-    held_out: tuple[tuple[str, str], ...] = Field(default=(), description="pairs of anchors that only ood has")
-    modulus: int = Field(default=20, ge=1, description="modulus of the mod-remainder split; the book's is the length")
+    held_out: tuple[tuple[AnchorName, AnchorName], ...] = Field(
+        default=(), description="pairs of anchors that only ood has"
+    )
+    ood_keys: Literal["all", "test"] = Field(
+        default="all", description="keys of the ood split: all, or only those that would be test keys"
+    )
+
+    _operation_field: ClassVar[str] = "second"
+    _grid_fields: ClassVar[tuple[str, str, str]] = ("first", "length", "numbers")
 
     def _check(self) -> None:
+        if len(self.first) * len(self.second) >= LARGEST_SIZE:
+            raise InputError(
+                f"first: {len(self.first)} first and {len(self.second)} second anchors make too many pairs"
+            )
         if both := sorted(set(self.first) & set(self.second)):
             raise InputError(f"second: anchor {both[0]!r} is also a first anchor; the two kinds have different names")
         for names in self.held_out:
@@ -117,6 +128,10 @@ class WorkingMemory(Task):
         return HeldOutPairs(tuple((self._anchors[one], self._anchors[two]) for one, two in self.held_out))
 
     @property
+    def _ood_keys(self) -> Literal["all", "test"]:
+        return self.ood_keys
+
+    @property
     def group_names(self) -> tuple[str, ...]:
         """One group per pair of anchors, such as ``1,3``."""
         return tuple(",".join(names) for names in self._tuples)
@@ -128,7 +143,7 @@ class WorkingMemory(Task):
         rows, key_at = np.arange(count), cells.key_position[chosen].astype(np.int64)
         largest = self.length - 3 - key_at
         if self.largest_gap is not None:
-            largest = np.minimum(largest, self.largest_gap)
+            largest = np.minimum(largest, min(self.largest_gap, self.length))
         gap = self.smallest_gap + stream.below(largest - self.smallest_gap + 1, count)
         tokens = stream.numbers(*self.noise, count, self.length)
         tokens[rows, key_at] = cells.key[chosen]
@@ -153,4 +168,4 @@ class WorkingMemory(Task):
         """Apply the operations of the anchors found in each row, first one first, to the key found before them."""
         found = self.locate(tokens)
         names = {anchor: name for name, anchor in self._anchors.items()}
-        return solve_rows(self._rules, names, found.anchors, found.key)
+        return solve_rows(self._rules, names, found.anchors, found.key[:, None])

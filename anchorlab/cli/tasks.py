@@ -66,6 +66,7 @@ def generate(
     settings: Settings = [],  # noqa: B006 - Typer reads the default, nothing changes it
     shards: Annotated[int, typer.Option(help="files per split")] = 1,
     shard: Annotated[int | None, typer.Option(help="write only this one, from 0")] = None,
+    unique: Annotated[bool, typer.Option("--unique", help="each (anchors, key position, key) once in a split")] = False,
 ) -> None:
     """Write a dataset as sharded Parquet with a card; `datasets.load_dataset(OUT)` opens it."""
     from anchorlab import tasks
@@ -74,7 +75,7 @@ def generate(
     sizes = {"train": train, "test": test}
     if ood is not None or "ood" in task.splits:
         sizes["ood"] = test if ood is None else ood
-    folder = task.generate(out, sizes, seed, shards=shards, shard=shard)
+    folder = task.generate(out, sizes, seed, shards=shards, shard=shard, unique=unique)
     counts = ", ".join(f"{split} {rows:,}" for split, rows in sizes.items())
     part = "" if shard is None else f" (shard {shard} of {shards})"
     typer.echo(f"{counts} rows{part} in {folder}")
@@ -84,7 +85,7 @@ def describe(task: "Task") -> dict[str, Any]:
     """Return everything that `anchorlab tasks show` prints, in JSON types."""
     from anchorlab import tasks
 
-    values = task.config()["fields"]
+    values, resolved = task.config()["fields"], task.resolved
     return {
         "name": task.name,
         "summary": _summary(type(task)),
@@ -95,6 +96,7 @@ def describe(task: "Task") -> dict[str, Any]:
                 "name": one.name,
                 "type": one.type,
                 "value": values[one.name],
+                "resolved": resolved.get(one.name, values[one.name]),
                 "default": one.default,
                 "description": one.description,
             }
@@ -118,8 +120,9 @@ def _as_text(task: "Task", shown: dict[str, Any]) -> str:
     lines += [f"presets: {', '.join(shown['presets'])}"] if shown["presets"] else []
     lines += ["", "parameters (--set NAME=VALUE, VALUE in JSON)"]
     for one in shown["parameters"]:
+        means = "" if one["value"] == one["resolved"] else f" = {json.dumps(one['resolved'])}"
         changed = "" if one["value"] == one["default"] else f" (default {json.dumps(one['default'])})"
-        lines.append(f"  {one['name']:<{width}}  {json.dumps(one['value'])}{changed}")
+        lines.append(f"  {one['name']:<{width}}  {json.dumps(one['value'])}{means}{changed}")
         lines.append(f"  {'':<{width}}    {one['description']}")
     anchors = "  ".join(f"{name}={token}" for name, token in shown["anchors"].items())
     low, high = shown["labels"]

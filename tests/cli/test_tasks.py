@@ -53,6 +53,30 @@ def test_generate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_generate_unique(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "identity", "--out", str(tmp_path / "out"), "--train", "576", "--unique", "--test"]
+    assert call(*words, "73") == 2
+    assert "test: the test split has cells for 72 unique rows" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert call(*words, "72") == 0
+    assert "--unique" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_generate_into_a_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("generate", "identity", "--out", "/proc/no_such_folder", "--train", "5", "--test", "5") == 2
+    error = capsys.readouterr().err
+    assert "out: '/proc/no_such_folder'" in error
+    assert "Traceback" not in error
+
+
+def test_show_tells_what_none_stands_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("tasks", "show", "working_memory") == 0
+    assert "null = 20" in capsys.readouterr().out
+    assert call("tasks", "show", "working_memory", "--json") == 0
+    modulus = next(one for one in json.loads(capsys.readouterr().out)["parameters"] if one["name"] == "modulus")
+    assert (modulus["value"], modulus["resolved"]) == (None, 20)
+
+
 def test_generate_one_shard(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["generate", "identity", "--out", str(out), "--train", "100", "--test", "20", "--shards", "3"]

@@ -1,5 +1,7 @@
 """Wrong values are refused before any work, in one line that names field and value."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,36 @@ BAD = [
     ("synonym", {"held_out": [("1", "9")]}, ["pairs"]),
     ("statistical", {"construction": 3}, ["construction", "3"]),
     ("statistical", {"probability": 1.5}, ["probability", "1.5"]),
+    ("statistical", {"probability": 0.5}, ["probability", "0.5", "construction 2"]),
+    ("statistical", {"minority": "add:40000"}, ["minority", "40100"]),
+    ("composite", {"length": 50_000}, ["length=50000", "2048"]),
+    ("composite", {"modulus": 10**30}, ["modulus"]),
+    ("composite", {"vocabulary_size": 10**12}, ["vocabulary_size"]),
+    ("composite", {"operations": {f"a{i}": "identity" for i in range(200)}, "held_out": []}, ["operations: 200"]),
+    ("chain", {"links": 8, "length": 20}, ["links: 4 anchors in 8 places"]),
+    (
+        "chain",
+        {"length": 2000, "links": 5, "operations": tasks.permutations(4)},
+        ["length: 1024 tuples of anchors, 1995 key positions and 81 keys"],
+    ),
+    ("reading_comprehension", {"anchors": 100_000}, ["anchors: 100000", "at most 19"]),
+    ("reading_comprehension", {"noise": (20, 99)}, ["noise", "no effect"]),
+    ("classification", {"pairs": 2, "numbers": (20, 32_000)}, ["numbers", "31981"]),
+    ("identity", {"anchor_id": 50}, ["anchor_id: "]),
+    ("recitation", {"anchor_id": 50_000}, ["anchor_id", "50000"]),
+    ("multi_anchor", {"modulus": 8}, ["modulus", "mod_remainder"]),
+    ("multi_anchor", {"position_base": 1}, ["position_base", "mod_remainder"]),
+    ("multi_anchor", {"anchor_offsets": {"99": (1,)}}, ["anchor_offsets", "'99'"]),
+    ("multi_anchor", {"anchor_offsets": {"2": ()}}, ["anchor_offsets", "'2'"]),
+    ("multi_anchor", {"test_ranges": {}}, ["test_ranges"]),
+    ("composite", {"overrides": {"a,b": "sum"}}, ["overrides", "'sum'", "several key items"]),
+    ("composite", {"operations": {"a": "max"}, "held_out": []}, ["operation", "'max'", "several key items"]),
+    ("composite", {"operations": {"a": "max"}, "held_out": [], "offsets": (-1, 2)}, ["'a'", "'a,a'", "overrides"]),
+    ("composite", {"overrides": {"a,b": "difference"}, "offsets": (-1,)}, ["overrides", "2 key items"]),
+    ("composite", {"offsets": (-1, 1)}, ["offsets", "(-1, 1)", "0..1"]),
+    ("composite", {"offsets": (-9,)}, ["offsets", "(-9,)", "length 9"]),
+    ("composite", {"offsets": (3,), "key_side": "after"}, ["key_side", "no effect"]),
+    ("working_memory", {"first": {"1": "sum"}}, ["'sum'", "several key items"]),
     ("recitation", {"forward_percent": 101}, ["forward_percent", "101"]),
 ]
 
@@ -69,6 +101,23 @@ def test_refused_in_one_line(name: str, fields: dict, words: list[str]) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 0, 10**30, 0.5, float("nan"), None, "", "x", [], [1, 1], [[1, 2]], {}, {"a": "sum"}]
+)
+@pytest.mark.parametrize("name", tasks.names())
+def test_odd_values_are_refused_in_one_line_or_make_right_rows(name: str, value: object) -> None:
+    for parameter in tasks.parameters(name):
+        with suppress(InputError):  # anything else is a failure
+            task = tasks.create(name, **{parameter.name: value})
+            sample = task.sample("train", 5)
+            assert name == "statistical" or (task.solve(sample.tokens) == sample.label).all()
+
+
+def test_anchors_may_be_named_by_integers() -> None:
+    assert tasks.create("synonym", rare=9, synonym=3, held_out=[[4, 9], [9, 4]]) == tasks.create("synonym")
+    assert tasks.create("composite", operations={1: "add:1"}, held_out=[]).group_names == ("1,1",)
 
 
 def test_the_class_itself_refuses_in_the_same_way() -> None:

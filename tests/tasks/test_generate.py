@@ -84,6 +84,46 @@ def test_the_same_shard_twice_has_the_same_bytes(tmp_path: Path) -> None:
     assert len(bytes_of(tmp_path / "a")) == 10
 
 
+def test_unique_rows_on_disk_and_in_memory(tmp_path: Path) -> None:
+    task, sizes = tasks.create("composite", modulus=40, length=14), {"train": 13_000, "test": 300}
+    whole = task.generate(tmp_path / "whole", sizes, 4, unique=True)
+    for shard in (1, 0, 2):
+        task.generate(tmp_path / "parts", sizes, 4, shards=3, shard=shard, unique=True)
+    memory = task.to_dataset(sizes, 4, unique=True)
+    for split, rows in sizes.items():
+        written = rows_of(whole, split)
+        assert written == rows_of(tmp_path / "parts", split) == memory[split].to_list()
+        assert len({(*row["anchors"], row["key_position"], row["key"]) for row in written}) == rows
+        assert [row["input_ids"] for row in written] == task.sample(split, rows, 4, unique=True).tokens.tolist()
+    card = (whole / "README.md").read_text()
+    assert "--unique" in card
+    assert "every cell occurs at most once" in card
+    with pytest.raises(InputError, match="not empty"):
+        task.generate(tmp_path / "parts", sizes, 4, shards=3, shard=0)
+
+
+def test_more_unique_rows_than_cells(tmp_path: Path) -> None:
+    task = tasks.create("composite")
+    for call in (task.to_dataset, lambda *rest, **named: task.generate(tmp_path / "out", *rest, **named)):
+        with pytest.raises(InputError, match="test: the test split has cells for 882 unique rows; 883"):
+            call({"train": 5, "test": 883}, unique=True)
+    with pytest.raises(InputError, match="5 times"):
+        tasks.create("statistical").generate(tmp_path / "out", {"train": 5}, unique=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", ["/proc/no_such_folder", "{tmp}/" + "n" * 300, "{tmp}/a\0b"])
+def test_a_folder_that_cannot_be_made(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"out: .*cannot be written to") as refused:
+        tasks.create("composite").generate(folder.format(tmp=tmp_path), {"train": 5})
+    assert "\n" not in str(refused.value)
+
+
+def test_the_card_tells_what_none_stands_for(tmp_path: Path) -> None:
+    card = (tasks.create("working_memory").generate(tmp_path / "out", {"train": 5}) / "README.md").read_text()
+    assert "| `modulus` | `null` (here 20) |" in card
+
+
 def test_more_shards_than_rows(tmp_path: Path) -> None:
     import datasets
 
@@ -114,6 +154,7 @@ def test_card_tells_how_to_make_it_again(tmp_path: Path) -> None:
         ({"sizes": {"tests": 5}}, "did you mean 'test'"),
         ({"seed": -1}, "seed: -1"),
         ({"shards": 0}, "shards: 0"),
+        ({"shards": 10**9}, "shards: 1000000000"),
         ({"shards": 2, "shard": 2}, "shard: 2"),
         ({"shard": -1}, "shard: -1"),
     ],

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from anchorlab import tasks
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +23,6 @@ def test_importing_and_sampling_loads_no_heavy_library() -> None:
 
 
 def test_shapes_are_what_the_annotations_say() -> None:
-    pytest.importorskip("beartype")
     code = """
 from jaxtyping import install_import_hook
 with install_import_hook("anchorlab.tasks", "beartype.beartype"):
@@ -40,6 +37,10 @@ for name in tasks.names():
             task.sample(split, 5, unique=True)
     task.leak_report()
 tasks.create("identity", offsets=(-1, 1), operation="sum").sample("train", 5)
+several = tasks.create("composite", offsets=(-1, 2), overrides={"a,b": "sum"})
+several.solve(several.sample("train", 50).tokens)
+own = tasks.create("multi_anchor", anchor_offsets={"1": (-1,)}, split="mod_remainder")
+own.solve(own.sample("train", 50).tokens)
 print("fine")
 """
     assert run(code) == "fine"

@@ -88,6 +88,72 @@ def test_any_chain(operations, links, length, modulus, key_side, order, seed) ->
 
 @QUICK
 @given(
+    data=st.data(),
+    links=st.integers(2, 3),
+    order=st.sampled_from(["left_to_right", "right_to_left"]),
+    override=st.sampled_from(["sum", "max", "min", "add:3", "permute:4"]),
+    seed=st.integers(0, 1000),
+)
+def test_any_chain_of_several_key_items(data, links, order, override, seed) -> None:
+    """Rows are right by the oracle, and by arithmetic that knows nothing of the package's rules."""
+    places = st.integers(-3, links + 3).filter(lambda place: not 0 <= place < links)
+    offsets = tuple(data.draw(st.lists(places, min_size=2, max_size=4, unique=True)))
+    broken = tuple(data.draw(st.lists(st.sampled_from("ab"), min_size=links, max_size=links)))
+    fields = {"links": links, "order": order, "offsets": offsets, "length": 12}
+    task = tasks.create(
+        "chain", operations={"a": "add:3", "b": "reflect:200"}, overrides={",".join(broken): override}, **fields
+    )
+    assert_rows_are_right(task, seed)
+    ids = {anchor: name for name, anchor in task.vocabulary.anchors.items()}
+    functions = {"sum": sum, "max": max, "min": min, "add:3": lambda items: items[0] + 3}
+    sample = task.sample("train", 200, seed)
+    for row, label in zip(sample.tokens.tolist(), sample.label.tolist(), strict=True):
+        first = next(place for place, token in enumerate(row) if token in ids)
+        names = tuple(ids[token] for token in row[first : first + links])
+        items = [row[first + offset] for offset in offsets]
+        if names == broken and override in functions:
+            assert label == functions[override](items)
+        elif names != broken:
+            value = items[0]
+            for name in names if order == "left_to_right" else names[::-1]:
+                value = value + 3 if name == "a" else 200 - value
+            assert label == value
+
+
+def test_an_anchor_of_several_key_items_that_acts_first_only() -> None:
+    task = tasks.create(
+        "composite",
+        operations={"a": "sum", "b": "add:1"},
+        overrides={"a,a": "max", "b,a": "min"},
+        offsets=(-1, 2),
+        held_out=[],
+    )
+    assert_rows_are_right(task)
+    rows = [task.vocabulary.encode((30, *pair, 50, 60, 60, 60, 60, 60)) for pair in ("ab", "aa", "ba", "bb")]
+    assert task.solve(np.concatenate(rows)).tolist() == [81, 50, 30, 32]
+
+
+@QUICK
+@given(
+    offsets=st.dictionaries(
+        st.sampled_from(["a", "b", "c"]), st.lists(st.integers(-3, 3).filter(bool), min_size=1, max_size=3, unique=True)
+    ),
+    split=st.sampled_from(["anchor_ranges", "mod_remainder"]),
+    seed=st.integers(0, 1000),
+)
+def test_anchors_with_offsets_of_their_own(offsets, split, seed) -> None:
+    ranges = {"a": (20, 40), "b": (41, 60), "c": (61, 80)} if split == "anchor_ranges" else None
+    operations = dict.fromkeys("abc", "sum")
+    task = tasks.create("multi_anchor", operations=operations, anchor_offsets=offsets, split=split, test_ranges=ranges)
+    assert_rows_are_right(task, seed)
+    sample = task.sample("train", 200, seed)
+    for row, label in zip(sample.tokens.tolist(), sample.label.tolist(), strict=True):
+        place = next(place for place, token in enumerate(row) if token in (1, 2, 3))
+        assert label == sum(row[place + offset] for offset in offsets.get("abc"[row[place] - 1], (1,)))
+
+
+@QUICK
+@given(
     offsets=st.lists(st.integers(-3, 3).filter(bool), min_size=1, max_size=3, unique=True),
     operation=st.sampled_from(["identity", "add:7", "permute:3", "sum", "max", "min", "difference:150"]),
     noise=st.tuples(st.integers(20, 40), st.integers(60, 100)),

@@ -76,6 +76,23 @@ def test_classification_rows_are_uniform_within_a_cell() -> None:
     assert all(abs(count - expected) < 5 * np.sqrt(expected) for count in drawn.values())
 
 
+def test_classification_numbers_and_question_are_uniform_over_the_rows_of_a_split() -> None:
+    """Every row of the training split of a small task is listed; each is drawn equally often."""
+    from collections import Counter
+    from itertools import product
+
+    task = tasks.create("classification", pairs=2, anchors=2, numbers=(20, 24), modulus=3)
+    possible = set()
+    for one, other, asked in product(range(20, 25), repeat=3):
+        key, place = (one, 0) if abs(one - asked) <= abs(other - asked) else (other, 2)
+        if key % 3 != place:
+            possible |= {(one, 1, other, 2, asked), (one, 2, other, 1, asked)}
+    drawn = Counter(map(tuple, task.sample("train", 200_000).tokens.tolist()))
+    assert set(drawn) == possible
+    expected = 200_000 / len(possible)
+    assert all(abs(count - expected) < 5 * np.sqrt(expected) for count in drawn.values())
+
+
 def test_recitation_directions() -> None:
     task = tasks.create("recitation")
     rows = np.array([[50, 60, 30, 3, 40, 70, 80, 90, 30], [50, 60, 30, 3, 40, 70, 80, 90, 40]])
@@ -159,7 +176,17 @@ def test_presets_of_the_composite_task() -> None:
     assert tasks.create("composite").vocabulary.anchors == {"a": 111, "b": 112, "c": 113, "d": 114}
     after = tasks.create("composite", "arxiv-2401.08309")
     assert after.locate(after.vocabulary.encode((30, "1", "2", 60, 30, 30, 30, 30, 30))).key.tolist() == [60]
-    assert len(tasks.create("composite", "book-chapter-12").cells("ood").by_group(after.group_names)) == 16
+
+
+def test_preset_of_chapter_12_composes_right_to_left_and_holds_one_pair_out() -> None:
+    preset = tasks.create("composite", "book-chapter-12")
+    counts = preset.cells("ood").by_group(preset.group_names)
+    assert {name for name, count in counts.items() if count} == {"3,4"}
+    assert counts["3,4"] == 7 * 81
+    operations = {"1": "add:5", "2": "reflect:120", "3": "add:1", "4": "add:2"}
+    task = tasks.create("composite", "book-chapter-12", operations=operations)
+    row = task.vocabulary.encode((30, "1", "2", 40, 40, 40, 40, 40, 40))
+    assert task.solve(row).tolist() == [(120 - 30) + 5]  # g_1(g_2(x)), not g_2(g_1(x)) = 120 - 35
 
 
 def test_a_rule_breaking_group_as_in_figure_13_19() -> None:

@@ -40,6 +40,32 @@ def test_composite_cells_by_brute_force(modulus: int) -> None:
     assert task.cells("ood").by_group(task.group_names)["c,d"] == 7 * 81
 
 
+@pytest.mark.parametrize("base", [0, 1])
+@pytest.mark.parametrize("ood_keys", ["all", "test"])
+def test_position_base_and_ood_keys_by_brute_force(base: int, ood_keys: str) -> None:
+    task = tasks.create("composite", position_base=base, ood_keys=ood_keys, modulus=10)
+    for split in task.splits:
+        cells = task.cells(split)
+        same = cells.key % 10 == (cells.key_position + base) % 10
+        assert same.all() if split == "test" or (split, ood_keys) == ("ood", "test") else not same.all()
+    expected = sum(key % 10 == (place + base) % 10 for place in range(7) for key in range(20, 101))
+    assert len(task.cells("test")) == 14 * expected
+    assert len(task.cells("ood")) == 2 * (expected if ood_keys == "test" else 7 * 81)
+    memory = tasks.create("working_memory", held_out=[("1", "4")], ood_keys=ood_keys).cells("ood")
+    assert (memory.key % 20 == memory.key_position).all() == (ood_keys == "test")
+
+
+def test_the_modulus_is_the_row_length_unless_given() -> None:
+    for name in ("composite", "working_memory", "classification", "recitation", "identity"):
+        task = tasks.create(name)
+        assert task.resolved["modulus"] == task.length
+        assert task.config()["fields"]["modulus"] is None
+    short = tasks.create("identity", length=6)
+    assert (short.cells("test").key % 6 == short.cells("test").key_position).all()
+    assert "modulus" not in tasks.create("composite", modulus=8).resolved
+    assert "modulus" not in tasks.create("multi_anchor").resolved
+
+
 def test_default_composite_counts() -> None:
     counts = {split: len(tasks.create("composite").cells(split)) for split in ("train", "test", "ood")}
     assert counts == {"train": 14 * 7 * 72, "test": 14 * 7 * 9, "ood": 2 * 7 * 81}
