@@ -7,7 +7,7 @@ from .condensation import Condensation, measure_condensation, query_weights
 from .embedding import EmbeddingPCA, embedding_pca
 from .evaluation import Evaluation, evaluate
 from .example import Example, worked_example
-from .explain import TrainedRun, explain
+from .explain import TrainedRun, explain, fresh_row_seed
 from .explanation import Attention, Explanation
 from .phases import Phase, phase
 
@@ -27,6 +27,7 @@ __all__ = [
     "embedding_pca",
     "evaluate",
     "explain",
+    "fresh_row_seed",
     "measure_condensation",
     "phase",
     "query_weights",

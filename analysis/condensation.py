@@ -30,7 +30,8 @@ class Condensation:
       neighbours at a cosine above `threshold` takes all of them, so none is further from its group's centre;
     - `stable_rank` = ‖W‖_F² / ‖W‖₂²;
     - `directions` = n² / Σ cosine², the participation ratio of the cosine matrix: k equally used orthogonal directions
-      give k, whatever the neurons' lengths;
+      give k, whatever the neurons' lengths; `random_directions` = n / (1 + (n − 1) / inputs) is what independent
+      directions give, since the mean of cosine² is 1 / inputs between two of them;
     - `mean_absolute_cosine` is over pairs of different neurons; `random_absolute_cosine` = √(2/(π·inputs)) is what
       independent directions give.
     """
@@ -41,6 +42,7 @@ class Condensation:
     threshold: float
     stable_rank: float
     directions: float
+    random_directions: float
     mean_absolute_cosine: float
     random_absolute_cosine: float
 
@@ -85,6 +87,7 @@ def measure_condensation(weights: Float[np.ndarray, "neuron input"], *, threshol
         threshold=threshold,
         stable_rank=float((norms**2).sum() / norms[0] ** 2) if norms[0] > 0 else 0.0,
         directions=float(neurons**2 / (cosine**2).sum()),
+        random_directions=neurons / (1 + (neurons - 1) / inputs),
         mean_absolute_cosine=float((np.abs(cosine).sum() - neurons) / (neurons * (neurons - 1))),
         random_absolute_cosine=float(np.sqrt(2 / (np.pi * inputs))),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 
 from anchorlab.tasks import Task
 
-from .pairs import pair_names, swap_anchors, swapped_name
+from .pairs import pair_names, swap_anchors
 from .predictions import answers
 
 
@@ -70,8 +69,3 @@ def exchange(model: nn.Module, task: Task, evaluation: Evaluation) -> Exchange:
     """Exchange the anchors of every row and answer again; the exchanged pairs must belong to the task."""
     swapped = swap_anchors(evaluation.tokens, task.locate(evaluation.tokens).anchor_positions)
     return Exchange(answers(model, swapped), task.solve(swapped).astype(np.int64))
-
-
-def exchangeable(pairs: Collection[str]) -> bool:
-    """Whether every pair's exchange is a pair of the task too (not so if first and second anchors differ in kind)."""
-    return {swapped_name(pair) for pair in pairs} == set(pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,11 +20,11 @@ from .answers import class_table, classify, deviations
 from .attention import NoAttentionError, attention_maps
 from .commutativity import commutativity_table
 from .condensation import Condensation, measure_condensation, query_weights
-from .embedding import EmbeddingPCA, embedding_pca
-from .evaluation import Evaluation, evaluate, exchange, exchangeable
+from .embedding import FEWEST_NUMBERS, EmbeddingPCA, embedding_pca
+from .evaluation import Evaluation, evaluate, exchange
 from .example import worked_example
 from .explanation import Attention, Explanation
-from .pairs import swapped_name
+from .pairs import TaskPairs, swapped_name, task_pairs
 from .phases import Phase, phase
 
 
@@ -85,14 +86,19 @@ _FROM_TASK = (
 def explain(run: TrainedRun, *, samples: int = 2000, seed: int = 0) -> Explanation:
     """Measure a run's model on `samples` fresh rows of every split its task has but `train`.
 
+    The rows are those of `fresh_row_seed`, never those that the run's learning curves were measured on, and the same
+    for all runs of one task.
+
     What does not exist for the run's task or architecture is left out with a reason in `Explanation.absent`. Raises
     `InputError` while the run has no model.
     """
     model = run.model()
+    row_seed = None
     if run.config.get("task") is None:
         measured: dict[str, Any] = dict.fromkeys(_FROM_TASK, _NO_TASK)
     else:
-        measured = _measure(model, tasks.from_config(run.config["task"]), samples, seed)
+        row_seed = fresh_row_seed(seed, run.config.get("data_seed"))
+        measured = _measure(model, tasks.from_config(run.config["task"]), samples, row_seed)
     measured["condensation"] = _condensation(model)
     return Explanation(
         name=run.name,
@@ -102,10 +108,17 @@ def explain(run: TrainedRun, *, samples: int = 2000, seed: int = 0) -> Explanati
         metrics=run.metrics(),
         samples=samples,
         seed=seed,
+        row_seed=row_seed,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         **{field: value for field, value in measured.items() if not isinstance(value, _Absent)},
         absent={field: value.reason for field, value in measured.items() if isinstance(value, _Absent)},
     )
+
+
+def fresh_row_seed(seed: int, data_seed: int | None) -> int:
+    """The seed that `Task.sample` gets for the explanation `seed`: a stream of its own, never the run's `data_seed`."""
+    drawn = int.from_bytes(sha256(f"explain/{seed}".encode()).digest()[:4])
+    return drawn + 1 if drawn == data_seed else drawn
 
 
 def _measure(model: PreTrainedModel, task: Task, samples: int, seed: int) -> dict[str, Any]:
@@ -129,16 +142,16 @@ def _phase(evaluations: dict[str, Evaluation]) -> Phase | _Absent:
 
 
 def _pair_sections(model: PreTrainedModel, task: Task, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+    known = task_pairs(task)
+    if known is None:
+        return dict.fromkeys(("pair_matrix", "answer_classes", "deviations", "commutativity"), _NO_PAIRS)
     rows = list(evaluations.values())
     pairs = [pair for evaluation in rows for pair in evaluation.pairs or ()]
-    if not pairs:
-        return dict.fromkeys(("pair_matrix", "answer_classes", "deviations", "commutativity"), _NO_PAIRS)
     ood = evaluations.get("ood")
-    unseen = set(ood.pairs or ()) if ood else set()
     return {
-        "pair_matrix": pair_matrix(pairs, np.concatenate([evaluation.correct for evaluation in rows]), unseen),
+        "pair_matrix": pair_matrix(pairs, np.concatenate([evaluation.correct for evaluation in rows]), known),
         "deviations": deviations(ood.answers, ood.truth, _number_ids(task)) if ood else _NO_UNSEEN,
-        **_exchange_sections(model, task, evaluations, pairs, unseen),
+        **_exchange_sections(model, task, evaluations, pairs, known),
     }
 
 
@@ -149,19 +162,19 @@ def _number_ids(task: Task) -> Int[np.ndarray, " m"]:
 
 
 def _exchange_sections(
-    model: PreTrainedModel, task: Task, evaluations: dict[str, Evaluation], pairs: list[str], unseen: set[str]
+    model: PreTrainedModel, task: Task, evaluations: dict[str, Evaluation], pairs: list[str], known: TaskPairs
 ) -> dict[str, Any]:
-    if not exchangeable(set(pairs)):
-        return {"commutativity": _NO_EXCHANGE, "answer_classes": _NO_EXCHANGE if unseen else _NO_UNSEEN}
+    if not known.exchangeable:
+        return {"commutativity": _NO_EXCHANGE, "answer_classes": _NO_EXCHANGE if known.unseen else _NO_UNSEEN}
     exchanged = {split: exchange(model, task, rows) for split, rows in evaluations.items()}
     answers = np.concatenate([rows.answers for rows in evaluations.values()])
     swapped = np.concatenate([rows.answers for rows in exchanged.values()])
     classes: pd.DataFrame | _Absent = _NO_UNSEEN
     if "ood" in evaluations:
         ood, swap = evaluations["ood"], exchanged["ood"]
-        trained = np.array([swapped_name(pair) not in unseen for pair in ood.pairs or ()])
+        trained = np.array([swapped_name(pair) in known.seen for pair in ood.pairs or ()])
         classes = class_table(classify(ood.answers, ood.truth, swap.answers, swap.truth, trained), ood.pairs or ())
-    return {"commutativity": commutativity_table(answers, swapped, pairs, unseen), "answer_classes": classes}
+    return {"commutativity": commutativity_table(answers, swapped, pairs, known.unseen), "answer_classes": classes}
 
 
 def _attention(model: PreTrainedModel, task: Task, split: str, seed: int) -> Attention | _Absent:
@@ -177,6 +190,8 @@ def _embedding(model: PreTrainedModel, task: Task) -> EmbeddingPCA | _Absent:
     if not isinstance(table, nn.Embedding):
         return _Absent(f"model: {type(model).__name__} has no token embedding")
     values = np.arange(task.vocabulary.low, task.vocabulary.high + 1)
+    if len(values) < FEWEST_NUMBERS:
+        return _Absent(f"the task has fewer than {FEWEST_NUMBERS} numbers")
     return embedding_pca(table.weight.detach().float().cpu().numpy()[values], values)
 
 

@@ -27,7 +27,8 @@ class Explanation:
     """Everything measured about one run.
 
     A field that is None was not measured; `absent` gives the reason under the field's name. `metrics` is the history
-    recorded while training; all other numbers come from `samples` fresh rows a split, drawn with `seed`.
+    recorded while training; all other numbers come from `samples` fresh rows a split, which are
+    `task.sample(split, samples, row_seed)`; `row_seed` follows from `seed` and is None without a task.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Explanation:
     metrics: pd.DataFrame
     samples: int
     seed: int
+    row_seed: int | None = None
     parameters: int | None = None
     accuracy: pd.DataFrame | None = None
     pair_matrix: PairMatrix | None = None

@@ -16,12 +16,10 @@ def csv_uri(table: pd.DataFrame) -> str:
 
 
 def pair_table(matrix: PairMatrix) -> pd.DataFrame:
-    """One row a pair: first_anchor, second_anchor, trained, accuracy."""
+    """One row a pair: first_anchor, second_anchor, trained, accuracy (empty if no row of the pair was drawn)."""
     rows = [
-        (first, second, not matrix.unseen[i, j], matrix.accuracy[i, j])
-        for i, first in enumerate(matrix.anchors)
-        for j, second in enumerate(matrix.anchors)
-        if not np.isnan(matrix.accuracy[i, j])
+        (matrix.anchors[i], matrix.anchors[j], matrix.seen[i, j], matrix.accuracy[i, j])
+        for i, j in np.argwhere(matrix.seen | matrix.unseen)
     ]
     return pd.DataFrame(rows, columns=["first_anchor", "second_anchor", "trained", "accuracy"])
 
@@ -44,9 +42,10 @@ def attention_table(attention: Attention) -> pd.DataFrame:
 
 
 def embedding_table(pca: EmbeddingPCA) -> pd.DataFrame:
-    """One row a number: its value and coordinates."""
+    """One row a number: its value, coordinates, and the cosines whose mean in a column is that step's score."""
     columns = {f"component_{number}": column for number, column in enumerate(pca.coordinates.T, 1)}
-    return pd.DataFrame({"value": pca.values, **columns})
+    steps = {f"step_{step}": column for step, column in enumerate(pca.step_cosines.T, 1)}
+    return pd.DataFrame({"value": pca.values, **columns, **steps})
 
 
 def cosine_table(condensation: Condensation) -> pd.DataFrame:

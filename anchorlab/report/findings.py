@@ -1,5 +1,7 @@
 """One sentence a figure: what it shows, with the numbers. They are the figures' captions and alternative texts."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -18,13 +20,32 @@ def about_curves(metrics: pd.DataFrame) -> str:
     return f"At the last recorded step, {whole['step'].max():,}, accuracy is {accuracies}{loss}."
 
 
+def unseen_pairs(matrix: PairMatrix) -> list[str]:
+    """Names of the pairs kept out of training."""
+    return [f"{matrix.anchors[i]},{matrix.anchors[j]}" for i, j in np.argwhere(matrix.unseen)]
+
+
+def listed(pairs: Sequence[str], most: int = 6) -> str:
+    """`(a,b) and (b,a)`; of a long list the first ones and how many more there are."""
+    names = [f"({pair})" for pair in pairs[:most]]
+    if len(pairs) > most:
+        return f"{', '.join(names)} and {len(pairs) - most} more"
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
 def about_pairs(matrix: PairMatrix) -> str:
-    """Mean accuracy of trained and unseen pairs, and the weakest trained pair."""
+    """Mean accuracy of trained and unseen pairs, the weakest trained pair, and how many pairs no row was drawn of."""
+    undrawn = f" Of {matrix.undrawn} pairs no row was drawn." if matrix.undrawn else ""
+    return _accuracy_of_pairs(matrix) + undrawn
+
+
+def _accuracy_of_pairs(matrix: PairMatrix) -> str:
     text = f"Mean accuracy is {matrix.mean(unseen=False):.2f} over the trained pairs"
     if matrix.unseen.any():
-        names = ", ".join(f"({matrix.anchors[i]},{matrix.anchors[j]})" for i, j in np.argwhere(matrix.unseen))
-        text += f" and {matrix.mean(unseen=True):.2f} over the pairs never trained: {names}"
-    trained = np.where(matrix.unseen, np.nan, matrix.accuracy)
+        text += f" and {matrix.mean(unseen=True):.2f} over the pairs never trained, {listed(unseen_pairs(matrix))}"
+    trained = np.where(matrix.seen, matrix.accuracy, np.nan)
+    if np.isnan(trained).all():
+        return f"{text}."
     row, column = np.unravel_index(np.nanargmin(trained), trained.shape)
     if trained[row, column] >= 0.995:
         return f"{text}. Every trained pair reaches at least {trained[row, column]:.3f}."
@@ -69,21 +90,35 @@ def about_attention(attention: Attention) -> str:
 
 
 def about_embedding(pca: EmbeddingPCA) -> str:
-    """Order score and explained variance."""
+    """Order in steps, order by size, and explained variance."""
     scores = " and ".join(f"{score:.2f}" for score in pca.order_scores)
     return (
-        f"The order score is {pca.order_score:.2f} (rank correlations with the number: {scores} for components 1 and "
-        f"2; about {1 / np.sqrt(len(pca.values)):.2f} by chance); "
-        f"the two components hold {pca.explained_variance.sum():.0%} of the variance."
+        f"The numbers {_order_in_steps(pca)}: the best step score is {pca.step_score:.2f}, for x → x + "
+        f"{pca.best_step} (up to {pca.step_chance:.2f} by chance). Order by size: rank correlations of {scores} for "
+        f"components 1 and 2 (about {1 / np.sqrt(len(pca.values)):.2f} by chance). The two components hold "
+        f"{pca.explained_variance.sum():.0%} of the variance."
     )
+
+
+def _order_in_steps(pca: EmbeddingPCA) -> str:
+    if pca.step_score <= pca.step_chance:
+        return "show no order in steps"
+    return "are ordered in steps" if pca.step_score > 0.5 else "show weak order in steps"
 
 
 def about_condensation(found: Condensation) -> str:
-    """Effective number of directions, groups, and mean similarity beside chance."""
+    """Effective number of directions and mean similarity, each beside that of random weights, and groups."""
     neurons, sizes = len(found.groups), found.group_sizes
     return (
-        f"The {neurons} neurons use about {found.directions:.1f} directions and fall into {len(sizes)} groups at a "
-        f"cosine above {found.threshold:g} (the largest holds {sizes[0]}); the mean absolute cosine is "
-        f"{found.mean_absolute_cosine:.2f}, {found.random_absolute_cosine:.2f} by chance; the stable rank is "
-        f"{found.stable_rank:.1f}."
+        f"The {neurons} neurons use about {found.directions:.1f} directions, where random weights use "
+        f"{found.random_directions:.1f}: {_condensed(found.directions / found.random_directions)}. They fall into "
+        f"{len(sizes)} {'group' if len(sizes) == 1 else 'groups'} at a cosine above {found.threshold:g} (the largest "
+        f"holds {sizes[0]}); the mean absolute cosine is {found.mean_absolute_cosine:.2f} "
+        f"({found.random_absolute_cosine:.2f} for random weights); the stable rank is {found.stable_rank:.1f}."
     )
+
+
+def _condensed(share: float) -> str:
+    if share > 0.9:
+        return "no condensation"
+    return f"{'weak' if share > 0.5 else 'clear'} condensation, {share:.0%} of the random number"

@@ -7,7 +7,7 @@ from matplotlib.text import Text
 
 from anchorlab.analysis import Attention, Condensation, EmbeddingPCA, Example
 
-from .style import BLACK, BLUE, SMALL, TEXT, VERMILLION, WIDTH, finish, new_figure
+from .style import BLACK, BLUE, GREY, SMALL, TEXT, VERMILLION, WIDTH, finish, new_figure
 
 _MOST_LABELLED = 8
 
@@ -56,9 +56,10 @@ def _mark(label: Text, role: str) -> None:
 
 
 def embedding_plot(pca: EmbeddingPCA) -> Figure:
-    """Number tokens in the plane of the first two principal components, each named and coloured by its value."""
-    figure = new_figure(WIDTH, 4.3)
-    axes = figure.subplots()
+    """Number tokens in the plane of two principal components, named and coloured by value; below, the steps' scores."""
+    figure = new_figure(WIDTH, 5.6)
+    axes, below = figure.subplots(2, 1, height_ratios=(4, 1))
+    _step_scores(below, pca)
     x, y = pca.coordinates[:, 0], pca.coordinates[:, 1]
     points = axes.scatter(x, y, c=pca.values, cmap="cividis", s=14)
     for value, left, bottom in zip(pca.values, x, y, strict=True):
@@ -71,6 +72,17 @@ def embedding_plot(pca: EmbeddingPCA) -> Figure:
     axes.set_yticks([])
     figure.colorbar(points, ax=axes, shrink=0.85).set_label("number", fontsize=SMALL)
     return figure
+
+
+def _step_scores(axes: Axes, pca: EmbeddingPCA) -> None:
+    steps, scores = np.arange(1, len(pca.step_scores) + 1), pca.step_scores
+    axes.bar(steps, scores, width=0.7, color=[BLUE if score > pca.step_chance else GREY for score in scores])
+    axes.axhline(pca.step_chance, color=BLACK, linewidth=1, linestyle=(0, (4, 2)), label="by chance")
+    axes.axhline(0, color=BLACK, linewidth=0.6)
+    axes.set_ylim(min(-0.1, 1.1 * float(scores.min())), 1)
+    axes.set_xticks(steps, [f"+{step}" for step in steps])
+    finish(axes, x="step", y="score")
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.35), fontsize=SMALL, frameon=False)
 
 
 def cosine_plot(condensation: Condensation) -> Figure:

@@ -51,6 +51,7 @@ def render(explanations: Sequence[Explanation], *, title: str | None = None, com
         cards=summary.cards(members),
         members=members,
         differences=summary.differences(members),
+        rate_meaning=summary.rate_meaning(members),
         examples=summary.worked_examples(members),
         sections=build_sections(members),
         nothing_to_show=nothing_to_show,
@@ -118,5 +119,6 @@ def _record(explanation: Explanation) -> dict[str, str]:
         "environment": json.dumps(explanation.environment, indent=2, ensure_ascii=False),
         "samples": f"{explanation.samples:,}",
         "seed": str(explanation.seed),
+        "row_seed": "" if explanation.row_seed is None else str(explanation.row_seed),
         "status": explanation.status,
     }

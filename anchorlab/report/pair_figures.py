@@ -10,15 +10,20 @@ from anchorlab.analysis import CLASSES, PairMatrix
 from .style import BLUE, GREY, ORANGE, SMALL, TEXT, VERMILLION, WIDTH, finish, new_figure
 
 _CLASS_STYLE = {"inferential": (BLUE, ""), "symmetric": (ORANGE, "///"), "other": (GREY, "...")}
+_MOST_NAMED = 12
 
 
 def accuracy_by_pair(matrix: PairMatrix) -> Figure:
-    """Heat map of accuracy, first anchor down, second across; pairs never trained are outlined."""
+    """Heat map of accuracy, first anchor down, second across; pairs never trained are outlined.
+
+    Cells and anchors are named as long as there is room for it.
+    """
     count = len(matrix.anchors)
     figure = new_figure(WIDTH, 4.3)
     axes = figure.subplots()
     image = axes.imshow(matrix.accuracy, cmap="cividis", vmin=0, vmax=1)
-    for row, column in np.argwhere(~np.isnan(matrix.accuracy)):
+    named = count <= _MOST_NAMED
+    for row, column in np.argwhere(~np.isnan(matrix.accuracy)) if named else ():
         value = matrix.accuracy[row, column]
         colour = "white" if value < 0.55 else "black"
         axes.text(
@@ -28,10 +33,11 @@ def accuracy_by_pair(matrix: PairMatrix) -> Figure:
     axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     for row, column in np.argwhere(matrix.unseen):
-        outline = Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor=VERMILLION, linewidth=3.5)
+        outline = Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor=VERMILLION)
+        outline.set_linewidth(3.5 if named else 0.8)
         axes.add_patch(outline)
-    axes.set_xticks(range(count), matrix.anchors)
-    axes.set_yticks(range(count), matrix.anchors)
+    axes.set_xticks(range(count) if named else [], matrix.anchors if named else [])
+    axes.set_yticks(range(count) if named else [], matrix.anchors if named else [])
     finish(axes, x="second anchor", y="first anchor")
     axes.spines[:].set_visible(False)
     axes.tick_params(which="both", length=0, labelsize=TEXT)
@@ -87,7 +93,7 @@ def deviation_histogram(table: pd.DataFrame, *, limit: int | None = None) -> Fig
     return figure
 
 
-def deviation_limit(tables: list[pd.DataFrame], *, coverage: float = 0.98, least: int = 10) -> int:
+def deviation_limit(tables: list[pd.DataFrame], *, coverage: float = 0.9, least: int = 10) -> int:
     """Distance within which `coverage` of the answers lie in every one of several tables, at least `least`."""
     limits = [least]
     for table in tables:

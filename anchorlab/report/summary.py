@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from anchorlab.analysis import Example, Explanation
 from anchorlab.analysis.commutativity import overall
+
+from .findings import listed, unseen_pairs
 
 _PHASES = {
     1: "does not answer even the seen pairs reliably",
@@ -19,6 +20,11 @@ _SETTING_NAMES = {
     "initialization_rate": "initialization rate γ",
     "weight_decay": "weight decay λ",
     "train_rows": "training rows",
+}
+_RATE_MEANINGS = {
+    "arxiv-2405.05409": "Larger γ means smaller initial weights (standard deviation d^−γ, d: a matrix's inputs).",
+    "arxiv-2501.08537": "Larger γ means smaller initial weights (standard deviation d^−γ, d: the network's width).",
+    "scaled-lecun": "Larger γ means larger initial weights (standard deviation γ / √d, d: a matrix's inputs).",
 }
 _NOT_COMPARED = ("name", "out", "schema_version", "task_fields")
 
@@ -104,6 +110,12 @@ def differences(members: Mapping[str, Explanation]) -> list[tuple[str, list[str]
     return [(_SETTING_NAMES.get(key, key.replace("_", " ")), values) for key, values in rows if len(set(values)) > 1]
 
 
+def rate_meaning(members: Mapping[str, Explanation]) -> str:
+    """What γ does under the members' initialization rule; empty if they have several rules or one without a rate."""
+    used = {explanation.config.get("initialization_rule", "") for explanation in members.values()}
+    return _RATE_MEANINGS.get(used.pop(), "") if len(used) == 1 else ""
+
+
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     task = config.get("task") or {}
     others = {key: value for key, value in config.items() if key != "task"}
@@ -133,9 +145,11 @@ def introduction(members: Mapping[str, Explanation]) -> str:
     text = f"{count(found)} {verb} trained on {' and '.join(names)} ({'; '.join(shapes)})."
     unseen = {pair for explanation in found for pair in _unseen_pairs(explanation)}
     if unseen:
-        pairs = " and ".join(f"({pair})" for pair in sorted(unseen))
+        which = (
+            f"The pair {listed(sorted(unseen))} was" if len(unseen) == 1 else f"The pairs {listed(sorted(unseen))} were"
+        )
         text += (
-            f" Two anchors in each row say what to do with a number. The pairs {pairs} were kept out of training: "
+            f" Two anchors in each row say what to do with a number. {which} kept out of training: "
             "only a network that has learned what each single anchor does can answer them."
         )
     return text
@@ -148,10 +162,7 @@ def count(found: Sequence[Explanation]) -> str:
 
 
 def _unseen_pairs(explanation: Explanation) -> list[str]:
-    matrix = explanation.pair_matrix
-    if matrix is None:
-        return []
-    return [f"{matrix.anchors[i]},{matrix.anchors[j]}" for i, j in np.argwhere(matrix.unseen)]
+    return [] if explanation.pair_matrix is None else unseen_pairs(explanation.pair_matrix)
 
 
 def _task_name(explanation: Explanation) -> str:

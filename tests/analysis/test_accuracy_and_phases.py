@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from anchorlab.analysis import phase
 from anchorlab.analysis.accuracy import accuracy_table, pair_matrix
+from anchorlab.analysis.pairs import TaskPairs
 
 
 @pytest.mark.parametrize(
@@ -33,21 +34,24 @@ def test_phase_refuses_what_is_no_accuracy(value):
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc"), st.booleans()), min_size=1, max_size=60))
 def test_pair_matrix_against_counting(rows):
-    matrix = pair_matrix([f"{a},{b}" for a, b, _ in rows], np.array([right for *_, right in rows]), {"a,b"})
-    assert matrix.anchors == tuple(sorted({anchor for a, b, _ in rows for anchor in (a, b)}))
+    task = TaskPairs(frozenset(f"{a},{b}" for a in "abc" for b in "abc") - {"a,b"}, frozenset({"a,b"}))
+    matrix = pair_matrix([f"{a},{b}" for a, b, _ in rows], np.array([right for *_, right in rows]), task)
+    assert matrix.anchors == ("a", "b", "c")
+    assert matrix.undrawn == 9 - len({(a, b) for a, b, _ in rows})
     for i, first in enumerate(matrix.anchors):
         for j, second in enumerate(matrix.anchors):
             own = [right for a, b, right in rows if (a, b) == (first, second)]
             assert matrix.accuracy[i, j] == pytest.approx(np.mean(own) if own else np.nan, nan_ok=True)
-            assert matrix.unseen[i, j] == ((first, second) == ("a", "b"))
+            assert matrix.unseen[i, j] == ((first, second) == ("a", "b")) != matrix.seen[i, j]
 
 
 def test_pair_matrix_means_count_each_pair_once():
     pairs = ["a,a", "a,a", "a,a", "a,b", "b,a"]
-    matrix = pair_matrix(pairs, np.array([1, 1, 1, 0, 1], bool), {"b,a"})
+    task = TaskPairs(frozenset({"a,a", "a,b", "b,b"}), frozenset({"b,a"}))
+    matrix = pair_matrix(pairs, np.array([1, 1, 1, 0, 1], bool), task)
     assert matrix.mean(unseen=False) == 0.5
     assert matrix.mean(unseen=True) == 1.0
-    assert math.isnan(pair_matrix(["a,a"], np.array([True]), set()).mean(unseen=True))
+    assert math.isnan(pair_matrix(["a,a"], np.array([True]), TaskPairs(frozenset({"a,a"}))).mean(unseen=True))
 
 
 def test_accuracy_table():

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anchorlab import models, tasks
-from anchorlab.analysis import explain
+from anchorlab.analysis import explain, fresh_row_seed
 from anchorlab.analysis.commutativity import overall
+from anchorlab.analysis.pairs import TaskPairs, task_pairs
 
 SAMPLES = 300
 
@@ -106,6 +109,72 @@ def test_every_architecture_is_explained(name, composite, held_run):
     assert (found.condensation is not None) == has_attention
     assert set(found.absent) == (set() if has_attention else {"attention", "condensation"})
     assert len(found.embedding.values) == 81
+
+
+MANY = tuple("abcdefghij")
+MANY_FIELDS = {
+    "operations": {name: f"add:{shift}" for shift, name in enumerate(MANY, 1)},
+    "held_out": [
+        [first, second] for first in MANY for second in MANY if abs(MANY.index(first) - MANY.index(second)) == 2
+    ],
+}
+
+
+@pytest.mark.parametrize("samples", [3, 50])
+def test_pairs_come_from_the_task_and_not_from_the_rows_drawn(samples, planned, held_run):
+    task = tasks.create("composite", **MANY_FIELDS)
+    found = explain(held_run(planned(task, task.solve), task), samples=samples)
+    matrix = found.pair_matrix
+    assert matrix.anchors == MANY
+    held_out = {tuple(pair) for pair in MANY_FIELDS["held_out"]}
+    assert {(MANY[i], MANY[j]) for i, j in np.argwhere(matrix.unseen)} == held_out
+    assert (matrix.seen == ~matrix.unseen).all()
+    assert 0 < matrix.undrawn == np.isnan(matrix.accuracy).sum()
+    # Every pair has its exchange in the task, whether or not that was drawn too.
+    assert found.commutativity is not None
+    assert set(found.commutativity["unseen"]) == {"no", "both"}
+    assert found.absent == {}
+
+
+def test_pairs_of_a_task_whose_exchanges_are_no_pairs():
+    assert not TaskPairs(frozenset({"a,a", "a,b"})).exchangeable
+    assert TaskPairs(frozenset({"a,a", "a,b"}), frozenset({"b,a"})).exchangeable
+    assert task_pairs(tasks.create("identity")) is None
+
+
+def test_rows_are_not_those_of_the_learning_curves(composite, held_run):
+    model = models.build("post_ln", composite.vocabulary.size, composite.length, layers=1, heads=1, width=8)
+    run = held_run(model, composite)
+    run.config["data_seed"] = 0
+    found = explain(run, samples=50, seed=0)
+    own = composite.sample("ood", 50, seed=0).tokens
+    fresh = composite.sample("ood", 50, seed=found.row_seed).tokens
+    assert not (own[:, None] == fresh[None]).all(axis=2).any()
+    shown = [composite.vocabulary.token_id(token) for token in found.examples[-1].tokens]
+    assert shown == fresh[0].tolist()
+
+
+@given(st.integers(0, 2**64), st.integers(0, 2**64))
+def test_fresh_rows_never_have_the_seed_of_the_data(seed, data_seed):
+    drawn = fresh_row_seed(seed, data_seed)
+    assert drawn != data_seed
+    assert fresh_row_seed(seed, drawn) != drawn
+    assert fresh_row_seed(seed, None) == drawn
+    assert fresh_row_seed(seed + 1, None) != drawn
+
+
+def test_a_net_on_one_hot_codes_is_explained_without_embeddings(composite, held_run):
+    shape = {"layers": 1, "width": 8, "input_code": "one_hot"}
+    model = models.build("fnn", composite.vocabulary.size, composite.length, **shape)
+    found = explain(held_run(model, composite), samples=20)
+    assert found.embedding is None
+    assert "no token embedding" in found.reason("embedding")
+
+
+def test_a_task_of_few_numbers_has_no_order_to_show(held_run):
+    task = tasks.create("identity", numbers=(20, 22), noise=(20, 22), modulus=2)
+    model = models.build("post_ln", task.vocabulary.size, task.length, layers=1, heads=1, width=8)
+    assert "fewer than 4 numbers" in explain(held_run(model, task), samples=20).reason("embedding")
 
 
 def test_user_data_leave_curves_and_weights_only(composite, held_run):

@@ -8,6 +8,7 @@ from torch import nn
 from anchorlab import models
 from anchorlab.analysis import NoAttentionError, attention_maps, embedding_pca, measure_condensation, query_weights
 from anchorlab.analysis.condensation import cosine_matrix, group_neurons
+from anchorlab.analysis.embedding import step_cosines
 from anchorlab.analysis.predictions import answers, logits
 from anchorlab.errors import InputError
 
@@ -117,8 +118,16 @@ def test_independent_neurons_do_not_condense():
     found = measure_condensation(weights)
     assert len(found.group_sizes) == 50
     assert found.mean_absolute_cosine == pytest.approx(found.random_absolute_cosine, rel=0.1)
-    assert found.directions > 40
+    assert found.directions == pytest.approx(found.random_directions, rel=0.02)
     assert sorted(found.order) == list(range(50))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (200, 400), (64, 8), (2, 3)])
+def test_random_directions_are_what_gaussian_weights_give(shape):
+    random = np.random.default_rng(3)
+    drawn = [measure_condensation(random.normal(size=shape)) for _ in range(30)]
+    mean = shape[0] ** 2 / np.mean([(found.cosine**2).sum() for found in drawn])
+    assert drawn[0].random_directions == pytest.approx(mean, rel=0.05)
 
 
 def test_opposite_neurons_are_two_groups_of_one_direction():
@@ -170,13 +179,64 @@ def test_order_along_the_second_component_counts():
 def test_shuffled_embeddings_have_no_order():
     random = np.random.default_rng(1)
     assert embedding_pca(random.normal(size=(81, 32)), np.arange(20, 101)).order_score < 0.35
+    found = embedding_pca(random.normal(size=(81, 32)), np.arange(20, 101))
+    assert found.step_score < 0.15
+    assert found.step_chance == pytest.approx(found.step_score, abs=0.1)
+
+
+def lattice(values, columns, stretch):
+    """Numbers in rows of `columns`, the two axes in unrelated directions of 40 dimensions."""
+    directions = np.random.default_rng(2).normal(size=(2, 40))
+    return np.stack([stretch * (values % columns), values // columns], axis=1) @ directions
+
+
+@pytest.mark.parametrize("columns", [3, 4, 7])
+def test_a_lattice_is_ordered_in_its_own_steps_though_not_by_size(columns):
+    values = np.arange(20, 101)
+    found = embedding_pca(lattice(values, columns, stretch=20), values)
+    assert found.order_scores[0] < 0.5  # the widest direction does not sort the numbers
+    assert found.best_step == columns
+    assert found.step_score == pytest.approx(1)
+    assert found.step_chance < 0.3
+
+
+def test_a_circle_is_ordered_in_small_steps():
+    angles = 2 * np.pi * np.arange(81) / 27
+    found = embedding_pca(np.stack([np.cos(angles), np.sin(angles)], axis=1), np.arange(20, 101))
+    assert found.step_scores[1:] == pytest.approx(np.full(7, np.cos(2 * np.pi / 27)))
+    assert found.step_scores[0] == pytest.approx(np.cos(4 * np.pi / 27))
+
+
+def test_step_cosines_against_the_definition():
+    embeddings = np.random.default_rng(5).normal(size=(9, 4))
+    cosines = step_cosines(embeddings)
+    assert cosines.shape == (9, 7)
+    for step in range(1, 8):
+        apart = 2 if step == 1 else 1
+        for x in range(9):
+            if x + step + apart >= 9:
+                assert np.isnan(cosines[x, step - 1])
+                continue
+            one = embeddings[x + step] - embeddings[x]
+            other = embeddings[x + apart + step] - embeddings[x + apart]
+            cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+            assert cosines[x, step - 1] == pytest.approx(cosine)
+
+
+def test_linear_order_is_order_in_every_step():
+    values = np.arange(20, 60)
+    found = embedding_pca(np.outer(values, np.arange(1.0, 5)), values)
+    assert found.step_scores == pytest.approx(np.ones(8))
 
 
 def test_equal_embeddings_have_order_score_zero():
     with np.errstate(invalid="ignore"):
-        assert embedding_pca(np.ones((5, 4)), np.arange(5)).order_score == 0
+        found = embedding_pca(np.ones((5, 4)), np.arange(5))
+    assert found.order_score == found.step_score == found.step_chance == 0
 
 
-def test_too_few_embeddings_are_refused():
-    with pytest.raises(ValueError, match="at least 3"):
-        embedding_pca(np.ones((2, 4)), np.arange(2))
+def test_embeddings_that_have_no_order_to_measure_are_refused():
+    with pytest.raises(ValueError, match="at least 4"):
+        embedding_pca(np.ones((3, 4)), np.arange(3))
+    with pytest.raises(ValueError, match="consecutive"):
+        embedding_pca(np.ones((5, 4)), np.arange(0, 10, 2))

@@ -4,10 +4,16 @@ import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 
+from anchorlab.analysis import embedding_pca, measure_condensation
 from anchorlab.analysis.accuracy import pair_matrix
 from anchorlab.analysis.answers import deviations
+from anchorlab.analysis.pairs import TaskPairs
 from anchorlab.report import curves, findings, mechanism_figures, pair_figures
 from anchorlab.report.style import VERMILLION, encode, new_figure, split_names
+
+
+def known(seen: str, unseen: str = "") -> TaskPairs:
+    return TaskPairs(frozenset(seen.split()), frozenset(unseen.split()))
 
 
 def history(**values: float) -> pd.DataFrame:
@@ -47,7 +53,7 @@ def test_split_names_mention_pairs_only_where_some_are_unseen():
 
 
 def test_heat_map_outlines_the_unseen_pairs():
-    matrix = pair_matrix(["a,a", "a,b", "b,a", "b,b"], np.array([1, 0, 1, 1], bool), {"a,b"})
+    matrix = pair_matrix(["a,a", "a,b", "b,a", "b,b"], np.array([1, 0, 1, 1], bool), known("a,a b,a b,b", "a,b"))
     axes = pair_figures.accuracy_by_pair(matrix).axes[0]
     outlined = [
         p for p in axes.patches if isinstance(p, Rectangle) and mpl.colors.same_color(p.get_edgecolor(), VERMILLION)
@@ -57,7 +63,7 @@ def test_heat_map_outlines_the_unseen_pairs():
 
 
 def test_missing_pairs_have_no_number():
-    matrix = pair_matrix(["a,b"], np.array([True]), set())
+    matrix = pair_matrix(["a,b"], np.array([True]), known("a,b b,a"))
     assert [text.get_text() for text in pair_figures.accuracy_by_pair(matrix).axes[0].texts] == ["1.00"]
 
 
@@ -120,6 +126,49 @@ def test_encoding_takes_the_smaller_and_leaves_settings_alone():
     ("weakest", "text"), [(1.0, "at least 1.000"), (0.5, "The weakest trained pair is (a,a) with 0.50")]
 )
 def test_finding_names_the_weakest_trained_pair(weakest, text):
-    matrix = pair_matrix(["a,a", "a,a", "a,b"], np.array([True, weakest == 1, False]), {"a,b"})
+    matrix = pair_matrix(["a,a", "a,a", "a,b"], np.array([True, weakest == 1, False]), known("a,a b,a", "a,b"))
     assert text in findings.about_pairs(matrix)
-    assert "0.00 over the pairs never trained: (a,b)" in findings.about_pairs(matrix)
+    assert "0.00 over the pairs never trained, (a,b)" in findings.about_pairs(matrix)
+    assert "Of 1 pairs no row was drawn" in findings.about_pairs(matrix)
+
+
+def test_long_lists_of_pairs_are_cut():
+    assert findings.listed(["a,c"]) == "(a,c)"
+    assert findings.listed(["a,c", "c,a"]) == "(a,c) and (c,a)"
+    assert findings.listed(["a,b", "a,c", "c,a"]) == "(a,b), (a,c) and (c,a)"
+    assert findings.listed([f"a,{n}" for n in range(9)], most=2) == "(a,0), (a,1) and 7 more"
+
+
+def test_heat_map_of_many_anchors_is_drawn_without_names():
+    anchors = [str(number) for number in range(20)]
+    names = [f"{first},{second}" for first in anchors for second in anchors]
+    matrix = pair_matrix(names, np.ones(400, bool), known(" ".join(names[2:]), " ".join(names[:2])))
+    axes = pair_figures.accuracy_by_pair(matrix).axes[0]
+    assert not axes.texts
+    assert len(axes.patches) == 2
+
+
+def test_condensation_is_told_against_random_weights():
+    weights = np.random.default_rng(0).normal(size=(64, 64))
+    text = findings.about_condensation(measure_condensation(weights))
+    assert "random weights use 32.3: no condensation" in text
+    one = findings.about_condensation(measure_condensation(np.outer(np.arange(1, 65), weights[0])))
+    assert "about 1.0 directions, where random weights use 32.3: clear condensation, 3% of the random number" in one
+    assert "into 1 group " in one
+
+
+def test_a_lattice_is_not_told_to_be_without_order():
+    values = np.arange(20, 101)
+    directions = np.random.default_rng(0).normal(size=(2, 32))
+    pca = embedding_pca(np.stack([5 * (values % 4), values // 4], axis=1) @ directions, values)
+    assert pca.order_scores.max() < 1
+    assert "are ordered in steps: the best step score is 1.00, for x → x + 4" in findings.about_embedding(pca)
+    mixed = embedding_pca(np.random.default_rng(1).normal(size=(81, 32)), values)
+    assert "show no order in steps" in findings.about_embedding(mixed)
+
+
+def test_step_scores_are_drawn_below_the_plane(explanations):
+    pca = explanations[0].embedding
+    below = mechanism_figures.embedding_plot(pca).axes[1]
+    assert [bar.get_height() for bar in below.patches] == pytest.approx(pca.step_scores.tolist())
+    assert [label.get_text() for label in below.get_xticklabels()][:2] == ["+1", "+2"]

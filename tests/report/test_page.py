@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from anchorlab import report, tasks
-from anchorlab.analysis import Explanation, explain
+from anchorlab import models, report, tasks
+from anchorlab.analysis import Explanation, explain, fresh_row_seed
 from anchorlab.errors import InputError
 from anchorlab.report import downloads, page
 
@@ -141,7 +141,8 @@ def test_downloads_are_the_tables(document, explanations):
         assert list(found.columns) == [str(column) for column in expected.columns]
         for column in expected:
             if expected[column].dtype.kind == "f":
-                assert found[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-5)
+                numbers = pd.to_numeric(found[column])
+                assert numbers.to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-5, nan_ok=True)
             else:
                 assert found[column].astype(str).tolist() == expected[column].astype(str).tolist()
     assert len(files) == 2 * 7 + 1
@@ -177,6 +178,17 @@ def test_top_tells_what_was_trained_and_what_came_out(document, explanations):
     assert "left to right: a x → x + 5, b x → x + 1, c x → x − 2, d x → x − 8." in text
 
 
+@pytest.mark.parametrize("rule", models.rules())
+def test_sign_of_the_rate_is_told_by_its_rule(rule, explanations):
+    table = pd.DataFrame(columns=["step", "split", "group", "metric", "value"])
+    config = explanations[0].config | {"initialization_rule": rule}
+    text = Document(report.render([replace(bare(explanations[0]), config=config, metrics=table)])).text
+    model = models.build("post_ln", 30, 6, layers=1, width=16)
+    low, high = (models.initialization_table(model, rule=rule, rate=rate)[0].std for rate in (0.3, 0.6))
+    assert ("Larger γ means smaller initial weights" in text) == (high < low)
+    assert ("Larger γ means larger initial weights" in text) == (high > low)
+
+
 def test_worked_examples_show_each_members_answer(document, explanations):
     cells = [attributes for attributes in document.all("td") if attributes.get("class") in ("key", "anchor")]
     assert len(cells) == 2 * 3
@@ -193,7 +205,7 @@ def test_bottom_holds_what_repeats_it(document):
     assert "anchorlab run composite --seed 0" in text
     assert '"initialization_rate": 0.3' in text
     assert '"torch": "2.13.0"' in text
-    assert "200 fresh rows of each split, drawn with seed 0" in text
+    assert f"200 fresh rows of each split: Task.sample(split, n, seed={fresh_row_seed(0, None)})" in text
 
 
 def test_values_are_escaped(explanations):
