@@ -12,6 +12,8 @@ from anchorlab.errors import InputError
 
 Class = TypeVar("Class", bound=type)
 
+_LONGEST_VALUE = 100
+
 
 def checked(cls: Class) -> Class:
     """Make a pydantic dataclass raise InputError instead of pydantic's own error."""
@@ -37,7 +39,7 @@ def from_validation_error(error: ValidationError) -> InputError:
     if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
         return cause
     field = ".".join(str(part) for part in first["loc"])
-    return InputError(f"{field}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    return InputError(f"{field}={_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
 
 def check_known(field: str, value: str, known: Iterable[str]) -> None:
@@ -53,3 +55,8 @@ def unknown_name(field: str, value: object, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return InputError(f"{field}: unknown value {value!r}; {hint}")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}…"

@@ -142,6 +142,8 @@ def main() -> None:
         theirs += peer_times
         if turn == 0:
             difference = max(abs(a - b) for a, b in zip(losses, peer_losses, strict=True))
+    if difference > 1e-4:
+        raise SystemExit(f"the two do not train the same: losses differ by {difference:.2g}")
     result = {
         "size": options.size,
         **size,

@@ -14,7 +14,8 @@ _BAD_INPUT, _INTERRUPTED = 2, 3
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 0 when done, 2 for bad input, 3 when interrupted (run the same to continue)."""
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from anchorlab.errors import InputError
+
 from .settings import parse_settings
 
 Set = Annotated[
@@ -21,7 +23,7 @@ def train(
     task: Annotated[str | None, typer.Argument(help="a task that `anchorlab tasks` lists")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="instead of a task: folder, Parquet or JSON lines (input_ids, label, [group])"),
+        typer.Option(help="instead of a task: folder, Parquet or JSON lines (input_ids, label, maybe group)"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run folder (default: named by the settings, under runs/)")] = None,
     preset: Annotated[str | None, typer.Option(help="published parameters of the task")] = None,
@@ -44,19 +46,21 @@ def train(
         **{"steps": steps, "epochs": epochs, "seed": seed, "data_seed": data_seed},
     }
     chosen = {name: value for name, value in named.items() if value is not None}
-    _train(chosen | _grouped(parse_settings(settings)), out)
+    _train(_merged(chosen, parse_settings(settings)), out)
 
 
-def _grouped(settings: dict[str, Any]) -> dict[str, Any]:
-    groups = {"task": "task_fields", "model": "model_options"}
-    result: dict[str, Any] = {}
+def _merged(chosen: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    groups: dict[str, dict[str, Any]] = {"task": {}, "model": {}}
+    fields = {"task": "task_fields", "model": "model_options"}
     for name, value in settings.items():
         prefix, dot, rest = name.partition(".")
         if dot and prefix in groups:
-            result.setdefault(groups[prefix], {})[rest] = value
+            groups[prefix][rest] = value
+        elif name in ("task", "data", *fields.values(), *chosen):
+            raise InputError(f"--set: {name!r} has an option or argument of its own, or is written task.… or model.…")
         else:
-            result[name] = value
-    return result
+            chosen[name] = value
+    return chosen | {fields[prefix]: given for prefix, given in groups.items() if given}
 
 
 def _train(settings: dict[str, Any], out: Path | None) -> None:

@@ -3,81 +3,109 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 from typing import Any, TypeVar
 
 import torch
 
+from anchorlab.errors import Interrupted
+
+from .monitor import Monitor, Progress
 from .store import Run
-from .training import Progress
 
 Item = TypeVar("Item")
-OnProgress = Callable[[Progress], None]
 
 _POLL_SECONDS = 0.2
-_channel: Any = None
-_stop: Any = None
-_parent: int = 0
+_monitor = Monitor()
+_busy = threading.Lock()
 
 
 def train_in_processes(
-    work: Callable[[Item, OnProgress], Path],
+    work: Callable[[Item, Monitor], Path],
     items: Sequence[Item],
     *,
     processes: int | None = None,
-    on_progress: OnProgress = lambda progress: None,
+    monitor: Monitor = Monitor(),  # noqa: B008 - it has no state
 ) -> list[Run]:
-    """Call `work(item, on_progress)` for every item in a pool of processes with one thread each; return the runs.
+    """Call `work(item, monitor)` for every item in a pool of processes with one thread each; return the runs.
 
     `work` must be importable (a module-level function) and return the run folder that it wrote. The number of processes
-    defaults to the cores of this machine. An interrupt makes every worker save a checkpoint; the first exception of a
-    worker is raised here after the others have stopped in the same way.
+    defaults to the cores of this machine. When this process is interrupted or a worker fails, the others save a
+    checkpoint and stop before the error is raised here. Raises Interrupted if a worker was killed.
     """
     context = multiprocessing.get_context("spawn")
     channel, stop = context.Queue(), context.Event()
     count = min(len(items), processes or len(os.sched_getaffinity(0)))
-    with ProcessPoolExecutor(count, context, _start_worker, (channel, stop, os.getpid())) as pool:
-        futures = [pool.submit(_work, work, item) for item in items]
+    with ProcessPoolExecutor(count, context, _start_worker, (channel, stop)) as pool:
+        with _interrupts_kept_from_children():
+            futures = [pool.submit(_work, work, item) for item in items]
         try:
             pending = set(futures)
             while pending:
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_EXCEPTION)
-                _forward(channel, on_progress)
+                _forward(channel, monitor)
                 for future in done:
                     future.result()
+                if monitor.should_stop():
+                    stop.set()
+        except BrokenProcessPool:
+            raise Interrupted("a training process was killed; run the same again to continue") from None
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-        return [Run.open(future.result()) for future in futures]
+    _forward(channel, monitor)
+    return [Run.open(future.result()) for future in futures]
 
 
-def _forward(channel: Any, on_progress: OnProgress) -> None:
+def _forward(channel: Any, monitor: Monitor) -> None:
     while True:
         try:
-            on_progress(channel.get_nowait())
+            monitor.report(channel.get_nowait())
         except Empty:
             return
 
 
-def _start_worker(channel: Any, stop: Any, parent: int) -> None:
-    global _channel, _stop, _parent
-    _channel, _stop, _parent = channel, stop, parent
+@contextmanager
+def _interrupts_kept_from_children() -> Iterator[None]:
+    # The terminal sends an interrupt to every process; only this one decides, and tells the workers by `stop`.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start_worker(channel: Any, stop: Any) -> None:
+    global _monitor  # noqa: PLW0603 - a process pool has no other way to hand this to its workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
     torch.set_num_threads(1)
-    # An interrupt of the terminal reaches every process; the parent's `stop` is the one that counts.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def report(progress: Progress) -> None:
+        channel.put(progress)
+
+    def should_stop() -> bool:
+        return bool(stop.is_set()) or not parent.is_alive()
+
+    def leave_with_parent() -> None:
+        parent.join()
+        with _busy:  # the item at hand sees that the parent has gone, and saves its state first
+            os._exit(1)
+
+    _monitor = Monitor(report, should_stop)
+    threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
-def _work(work: Callable[[Item, OnProgress], Path], item: Item) -> Path:
-    return work(item, _report)
-
-
-def _report(progress: Progress) -> None:
-    # Without its parent a worker would go on writing to a folder that the user believes to be free.
-    if _stop.is_set() or os.getppid() != _parent:
-        signal.raise_signal(signal.SIGTERM)
-    else:
-        _channel.put(progress)
+def _work(work: Callable[[Item, Monitor], Path], item: Item) -> Path:
+    with _busy:
+        return work(item, _monitor)

@@ -59,6 +59,7 @@ class MemberOptimizer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
+        self._optimizer.zero_grad()
         return True
 
     def state(self) -> dict[str, Tensor]:
@@ -75,7 +76,7 @@ class MemberOptimizer:
         """Continue from the tensors that `state` gave."""
         for key, value in saved.items():
             name, entry = key.rsplit("/", 1)
-            self._optimizer.state[self.views[name]][entry] = value.clone()
+            self._optimizer.state[self.views[name]][entry] = value.to(self.views[name].device, copy=True)
 
 
 def _build(settings: OptimizerSettings, groups: list[dict[str, object]]) -> torch.optim.Optimizer:

@@ -1,5 +1,6 @@
 """A population: networks of one shape trained together, their parameters stacked along a leading member axis."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -93,7 +94,7 @@ class Population:
         diverged = {}
         for index, (member, optimizer) in enumerate(zip(self.members, self.optimizers, strict=True)):
             rate = optimizer.settings.schedule.rate(step, self.problem.steps_per_epoch)
-            if not torch.isfinite(losses[index]):
+            if not math.isfinite(values[index]):
                 diverged[member] = f"loss is {values[index]}"
             elif not optimizer.step({name: gradient[index] for name, gradient in by_name.items()}, rate):
                 diverged[member] = "gradient norm is not finite"

@@ -8,18 +8,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from .launch import OnProgress
-from .training import Progress
+from .monitor import Monitor, Progress
 
 
 @contextmanager
-def progress_bars(*, enabled: bool | None = None) -> Iterator[OnProgress]:
-    """Yield a callback that draws training progress on standard error.
+def progress_bars(*, enabled: bool | None = None) -> Iterator[Monitor]:
+    """Yield a monitor that draws training progress on standard error.
 
     `enabled` defaults to whether standard error is a terminal.
     """
-    if enabled is None:
-        enabled = sys.stderr.isatty()
+    enabled = _shown(enabled)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -37,4 +35,18 @@ def progress_bars(*, enabled: bool | None = None) -> Iterator[OnProgress]:
             scores = f"loss {progress.loss:.3g}  {accuracies}"
             bars.update(tasks[progress.member], completed=progress.step, scores=scores)
 
-        yield show
+        yield Monitor(show)
+
+
+@contextmanager
+def working(what: str, *, enabled: bool | None = None) -> Iterator[None]:
+    """Show that something of unknown length goes on; `enabled` as for `progress_bars`."""
+    if not _shown(enabled):
+        yield
+        return
+    with Console(stderr=True).status(what):
+        yield
+
+
+def _shown(enabled: bool | None) -> bool:
+    return sys.stderr.isatty() if enabled is None else enabled

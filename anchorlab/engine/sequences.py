@@ -103,10 +103,14 @@ class SequenceProblem:
     def batch(self, members: Sequence[int], step: int) -> _Batch:
         """Rows of optimizer step `step` for every member."""
         tokens, labels = [], []
+        chosen: Tensor | slice
         for member in members:
             train = self._splits[member]["train"]
-            start = step % self.steps_per_epoch * self.batch_size
-            chosen = self._order(member, step // self.steps_per_epoch)[start : start + self.batch_size]
+            if self.batch_size == len(train.labels):
+                chosen = slice(None)
+            else:
+                start = step % self.steps_per_epoch * self.batch_size
+                chosen = self._order(member, step // self.steps_per_epoch)[start : start + self.batch_size]
             tokens.append(train.tokens[chosen])
             labels.append(train.labels[chosen])
         return _Batch(torch.stack(tokens), torch.stack(labels))

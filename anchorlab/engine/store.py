@@ -1,11 +1,13 @@
 """The run folder: everything needed to repeat or examine one member, readable without anchorlab."""
 
+import errno
 import fcntl
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -117,34 +119,38 @@ class RunWriter:
         self._checkpoints = folder / "checkpoints"
         self._descriptor: int | None = None
 
-    def start(self, config: Mapping[str, Any], device: str) -> bool:
-        """Create the folder with its configuration, or check that it holds the same; return whether that run has ended.
+    def claim(self, config: Mapping[str, Any]) -> None:
+        """Lock the folder for this process and check that it is new or holds a run of the same settings.
 
-        Raises InputError if the folder holds another run or other files.
+        Raises InputError if it holds something else, cannot be made, or another process trains in it.
         """
-        config = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **config}))
-        known = self.folder / "config.json"
-        if known.is_file():
-            _check_same(_read_json(known), config, self.folder)
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
-            raise InputError(f"out={str(self.folder)!r}: the folder is not empty and holds no run; choose another")
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
-        self._lock()
-        before = self._environment()
-        if before.get("status") in ENDED:
-            return True
-        _write_json(known, config)
-        elapsed = before.get("wall_time_seconds", 0.0)
-        _write_json(self.folder / "environment.json", environment(device, config) | {"wall_time_seconds": elapsed})
-        return False
-
-    def _lock(self) -> None:
-        # The system lifts the lock when this process ends, in whatever way.
-        self._descriptor = os.open(self.folder, os.O_RDONLY)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # The system lifts the lock when this process ends, in whatever way.
+            self._descriptor = os.open(self.folder, os.O_RDONLY)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"out={str(self.folder)!r}: another process is training in this folder") from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise InputError(f"out={str(self.folder)!r}: cannot be used ({error.strerror})") from None
+        if (self.folder / "config.json").is_file():
+            _check_same(_read_json(self.folder / "config.json"), _as_json(config), self.folder)
+        elif any(path.name not in ("environment.json", "checkpoints") for path in _visible(self.folder)):
+            raise InputError(f"out={str(self.folder)!r}: the folder is not empty and holds no run; choose another")
+
+    def start(self, config: Mapping[str, Any], device: str) -> bool:
+        """Write the claimed folder's configuration and environment; return whether its run had ended before."""
+        before = self._environment()
+        if before.get("status") in ENDED:
+            return True
+        settings = _as_json(config)
+        elapsed = before.get("wall_time_seconds", 0.0)
+        _write_json(self.folder / "environment.json", environment(device, settings) | {"wall_time_seconds": elapsed})
+        self._checkpoints.mkdir(exist_ok=True)
+        _write_json(self.folder / "config.json", settings)
+        return False
 
     def _environment(self) -> dict[str, Any]:
         path = self.folder / "environment.json"
@@ -197,6 +203,8 @@ class RunWriter:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+            with suppress(OSError):
+                self.folder.rmdir()  # only if nothing was written
 
 
 def environment(device: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +234,16 @@ def _git_commit() -> str | None:
     except OSError:
         return None
     return result.stdout.strip() or None
+
+
+def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps({"schema_version": SCHEMA_VERSION, **config}))
+    return settings
+
+
+def _visible(folder: Path) -> list[Path]:
+    # What a killed process left half written does not count.
+    return [path for path in folder.iterdir() if not path.name.endswith(".tmp")]
 
 
 def _check_same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:

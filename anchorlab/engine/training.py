@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +12,12 @@ from typing import Any, NamedTuple, Protocol
 
 from anchorlab.errors import Interrupted
 
-from .population import Population
+from .monitor import Monitor, Progress
+from .population import Population, StepResult
 from .problem import Measurement
 from .store import Checkpoint, MetricRow, Run, RunWriter
 
 _PROGRESS_SECONDS = 0.5
-
-
-class Progress(NamedTuple):
-    """What a live view shows of one member: steps done, batch loss, and the newest accuracy of every split."""
-
-    member: str
-    step: int
-    steps: int
-    loss: float
-    accuracies: dict[str, float]
 
 
 class Observer(Protocol):
@@ -72,16 +63,16 @@ def train_population(
     records: Sequence[MemberRecord],
     plan: TrainingPlan,
     *,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    monitor: Monitor = Monitor(),  # noqa: B008 - it has no state
 ) -> list[Run]:
     """Train every member to `plan.steps`, or from its checkpoint onwards, and write its run folder.
 
     Members that had ended before are left as they are; the others continue from the newest checkpoint that all of them
     have. A member whose loss or gradient is not finite stops with status `diverged`, the others go on. An interrupt
-    (SIGINT, SIGTERM) lets the current step end, saves a checkpoint and raises Interrupted. Raises InputError if a
-    folder holds something else.
+    (SIGINT, SIGTERM, or the monitor's wish) lets the current step end, saves a checkpoint and raises Interrupted.
+    Raises InputError if a folder holds something else.
     """
-    _Session(population, records, plan, on_progress).run()
+    _Session(population, records, plan, monitor).run()
     return [Run.open(record.folder) for record in records]
 
 
@@ -91,20 +82,22 @@ class _Session:
         population: Population,
         records: Sequence[MemberRecord],
         plan: TrainingPlan,
-        on_progress: Callable[[Progress], None],
+        monitor: Monitor,
     ):
         self.population = population
         self.plan = plan
         self.records = records
         self.writers = [RunWriter(record.folder) for record in records]
         self.metrics: list[list[MetricRow]] = [[] for _ in records]
-        self.on_progress = on_progress
+        self.monitor = monitor
         self.began = self.shown = time.perf_counter()
         self.step = 0
         self.interrupted = False
 
     def run(self) -> None:
         try:
+            for writer, record in zip(self.writers, self.records, strict=True):
+                writer.claim(record.config)
             ended = [member for member, record in enumerate(self.records) if self._start(member, record)]
             self.population.remove(ended)
             if self.population.members:
@@ -134,19 +127,26 @@ class _Session:
             self._observe()
         while self.step < self.plan.steps and self.population.members:
             result = self.population.step(self.step)
+            diverged = {member: self._saved(member, self.step) for member in result.diverged}
+            self.population.remove(list(diverged))
             self.step += 1
-            if result.diverged:
-                self._drop(result.diverged)
-            done = self.step == self.plan.steps
-            if done or self.step % self.plan.evaluate_every == 0:
-                self._observe()
-            if done or self.step % self.plan.checkpoint_every == 0 or self.interrupted:
-                self._checkpoint()
-            self._show(result.losses)
-            if self.interrupted and not done:
-                self._interrupt()
+            self._look_and_save(result, changed=bool(diverged))
+            # Their end is recorded last: until then a resumed training repeats the step with all members.
+            for member, saved in diverged.items():
+                self._end(member, "diverged", saved, reason=f"{result.diverged[member]} in step {self.step}")
         for member in self.population.members:
-            self._end(member, "finished")
+            self._end(member, "finished", self._saved(member, self.step))
+
+    def _look_and_save(self, result: StepResult, *, changed: bool) -> None:
+        done = self.step == self.plan.steps
+        stop = self.interrupted or self.monitor.should_stop()
+        if self.population.members and (done or self.step % self.plan.evaluate_every == 0):
+            self._observe()
+        if done or stop or changed or self.step % self.plan.checkpoint_every == 0:
+            self._checkpoint()
+        self._show(result.losses)
+        if stop and not done and self.population.members:
+            self._interrupt()
 
     def _observe(self) -> None:
         for observer in self.plan.observers:
@@ -161,7 +161,7 @@ class _Session:
         for member in self.population.members:
             accuracies = {r.split: r.value for r in self.metrics[member] if r.metric == "accuracy" and not r.group}
             name = self.records[member].folder.name
-            self.on_progress(Progress(name, self.step, self.plan.steps, losses[member], accuracies))
+            self.monitor.report(Progress(name, self.step, self.plan.steps, losses[member], accuracies))
 
     def _checkpoint(self) -> None:
         writers = {member: self.writers[member] for member in self.population.members}
@@ -175,23 +175,15 @@ class _Session:
         parameters = self.population.member_parameters(member)
         return Checkpoint(step, parameters, self.population.optimizer_state(member), self.metrics[member])
 
-    def _drop(self, diverged: Mapping[int, str]) -> None:
-        # A diverged member keeps the parameters before its bad step.
-        before = self.step - 1
-        for member in diverged:
-            self.writers[member].checkpoint(self._saved(member, before))
-            self.writers[member].prune(before, keep_parameters=self.plan.keep_checkpoints)
-        for member, reason in diverged.items():
-            self._end(member, "diverged", step=before, reason=f"{reason} in step {self.step}")
-        self.population.remove(list(diverged))
-        self._checkpoint()
-
-    def _end(self, member: int, status: str, *, step: int | None = None, reason: str | None = None) -> None:
+    def _end(self, member: int, status: str, saved: Checkpoint, *, reason: str | None = None) -> None:
         writer = self.writers[member]
-        parameters = {name: p.cpu() for name, p in self.population.member_parameters(member).items()}
+        if reason:
+            writer.checkpoint(saved)
+            writer.prune(saved.step, keep_parameters=self.plan.keep_checkpoints)
+        parameters = {name: tensor.cpu() for name, tensor in saved.parameters.items()}
         self.population.problem.save(member, parameters, writer.folder / "model")
         elapsed = time.perf_counter() - self.began
-        writer.finish(status, step=self.step if step is None else step, wall_time=elapsed, reason=reason)
+        writer.finish(status, step=saved.step, wall_time=elapsed, reason=reason)
 
     def _interrupt(self) -> None:
         for member in self.population.members:

@@ -1,20 +1,22 @@
 """The main job: one network that memorises and one that reasons, trained on the same rows and explained."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from anchorlab.analysis import Explanation, explain
 from anchorlab.engine import Run
+from anchorlab.engine.progress import working
 from anchorlab.errors import InputError
 from anchorlab.report import write
 
 from .experiment import Experiment
 from .training import train_all
 
-# The smallest member of the composite family that shows the contrast for every seed. With two anchors nothing tells what
-# the two unseen pairs do. With three, (a,c) does what the seen (b,b) does, so the rule is within reach of a small network;
-# offsets whose unseen sum no seen pair has, such as chapter 13's, need a larger one. See docs/concepts.md.
+# The smallest member of the composite family that shows the contrast for every seed. With two anchors nothing tells
+# what the unseen pairs do. With three, (a,c) does what the seen pair (b,b) does, which puts the rule within reach of a
+# small network; offsets whose unseen sum no seen pair has, such as chapter 13's, need more. See docs/concepts.md.
 _TASK: dict[str, Any] = {
     "operations": {"a": "add:1", "b": "add:2", "c": "add:3"},
     "held_out": (("a", "c"), ("c", "a")),
@@ -76,7 +78,8 @@ def run_contrast(task: str, out: Path | str, *, seed: int = 0, progress: bool | 
     experiments = contrast_experiments(task, seed)
     folder = Path(out)
     runs = train_all(list(experiments.values()), [folder / name for name in experiments], progress=progress)
-    explanations = tuple(explain(run) for run in runs)
-    command = f"anchorlab run {task} --seed {seed} --out {out}"
-    report = write(explanations, folder / "report.html", command=command)
+    command = shlex.join(["anchorlab", "run", task, "--seed", str(seed), "--out", str(out)])
+    with working("explaining both networks", enabled=progress):
+        explanations = tuple(explain(run) for run in runs)
+        report = write(explanations, folder / "report.html", command=command)
     return Contrast(tuple(runs), explanations, report)

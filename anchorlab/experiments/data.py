@@ -1,6 +1,7 @@
 """The rows that an experiment trains on: drawn from an anchor task, or read from the user's files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from datasets import load_dataset
 from datasets.exceptions import DatasetGenerationError
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from anchorlab import tasks
 from anchorlab.engine import Rows
@@ -20,12 +22,24 @@ from .experiment import Experiment
 Integers = npt.NDArray[np.integer[Any]]
 
 
+_LARGEST_TOKEN = 1_000_000
+
+
 class ExperimentData(NamedTuple):
     """The splits of one experiment, and the sizes that the network must have."""
 
     splits: Mapping[str, Rows]
     vocabulary_size: int
     length: int
+
+    def digest(self) -> str:
+        """A hash of all tokens and labels: whether two trainings saw the same rows."""
+        content = sha256()
+        for name, rows in sorted(self.splits.items()):
+            content.update(name.encode())
+            for values in (rows.tokens, rows.labels):
+                content.update(values.numpy().tobytes())
+        return content.hexdigest()[:16]
 
 
 def load_data(experiment: Experiment) -> ExperimentData:
@@ -65,12 +79,25 @@ def _load(path: Path) -> Mapping[Any, Any]:
     kinds = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
     if path.is_file() and path.suffix not in kinds:
         raise InputError(f"data={str(path)!r}: must be a folder or a file ending in {', '.join(kinds)}")
+    with _without_progress_bars():
+        try:
+            if path.is_dir():
+                return dict(load_dataset(str(path)))
+            return dict(load_dataset(kinds[path.suffix], data_files=str(path)))
+        except (DatasetGenerationError, OSError, ValueError, TypeError, StopIteration) as error:
+            lines = str(error.__cause__ or error).strip().splitlines() or ["it is empty"]
+            raise InputError(f"data={str(path)!r}: cannot be read ({lines[0]})") from None
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    enabled = are_progress_bars_disabled()
+    disable_progress_bars()
     try:
-        loaded = load_dataset(str(path)) if path.is_dir() else load_dataset(kinds[path.suffix], data_files=str(path))
-    except (DatasetGenerationError, FileNotFoundError, ValueError, TypeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise InputError(f"data={str(path)!r}: cannot be read ({reason})") from None
-    return dict(loaded)
+        yield
+    finally:
+        if not enabled:
+            enable_progress_bars()
 
 
 def _columns(table: Any, path: Path) -> tuple[Integers, Integers, list[str]]:
@@ -80,15 +107,24 @@ def _columns(table: Any, path: Path) -> tuple[Integers, Integers, list[str]]:
             raise InputError(f"{where}: no column {column!r} (found {', '.join(table.column_names)})")
     if not len(table):
         raise InputError(f"{where}: a split has no rows")
-    rows = [list(row) if row is not None else [] for row in table["input_ids"]]
-    if len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise InputError(f"{where}: every row of 'input_ids' must have the same number of tokens, at least one")
-    tokens, labels = np.asarray(rows), np.asarray(table["label"])
+    columns = table.with_format("numpy")
+    tokens, labels = _array(columns["input_ids"]), _array(columns["label"])
+    if tokens.ndim != 2 or tokens.dtype == object:
+        raise InputError(f"{where}: every row of 'input_ids' must be a list of the same number of tokens")
+    if labels.ndim != 1:
+        raise InputError(f"{where}: every 'label' must be one token id")
     for name, values in (("input_ids", tokens), ("label", labels)):
-        if values.dtype.kind not in "iu" or values.min() < 0:
-            raise InputError(f"{where}: column {name!r} must hold integers of at least 0")
-    groups = [str(group) for group in table["group"]] if "group" in table.column_names else [""] * len(labels)
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= _LARGEST_TOKEN:
+            raise InputError(f"{where}: column {name!r} must hold integers from 0 to {_LARGEST_TOKEN - 1}")
+    groups = [str(group or "") for group in table["group"]] if "group" in table.column_names else [""] * len(labels)
     return tokens, labels, groups
+
+
+def _array(column: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(column[:])
+    except ValueError:
+        return np.asarray(None)  # rows of different lengths: no array
 
 
 def _rows(tokens: Integers, labels: Integers, groups: list[str], names: tuple[str, ...]) -> Rows:

@@ -2,16 +2,22 @@
 
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveInt
 from pydantic.dataclasses import dataclass
-from pydantic.types import NonNegativeFloat, PositiveFloat
 
 from anchorlab import models, tasks
 from anchorlab.engine import OptimizerSettings, Schedule
 from anchorlab.errors import InputError
 from anchorlab.validation import check_known, checked
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_DEFAULT_BATCH = 256
+_DEFAULT_RATE = 0.5
 
 
 @checked
@@ -28,8 +34,9 @@ class Experiment:
     Network:
         model, layers, heads, width (d_model), head_width (d_k), feed_forward_width (d_ff), model_options: see
             `anchorlab.models.build`; None stands for the model's default.
-        initialization_rate: γ: weights have standard deviation d_in^-γ, so larger γ means smaller weights. For
-            `initialization_rule`, `initialization_distribution`, `component_rates` see `anchorlab.models.initialize`.
+        initialization_rate: γ: weights have standard deviation d_in^-γ, so larger γ means smaller weights. None stands
+            for 0.5, or for nothing if the rule takes no rate. For `initialization_rule`, `component_rates` and
+            `initialization_distribution` see `anchorlab.models.initialize`.
         seed: of the initialization alone.
 
     Optimization:
@@ -40,7 +47,8 @@ class Experiment:
             `warmup` counts these units.
         weight_decay: λ; `decay_scope`: `all` parameters, as in the papers, or `matrices` only.
         clip_norm: bound on the gradient norm; None: no clipping.
-        steps, epochs: how long; give one of them. `batch_size` rows a step; None: all rows.
+        batch_size: rows a step, or `all`; None stands for 256, and for all rows with `gd`.
+        steps, epochs: how long; give one of them.
         precision: `bfloat16` is autocast over float32 parameters.
 
     Looking and saving:
@@ -58,7 +66,7 @@ class Experiment:
     train_rows: PositiveInt = 60_000
     test_rows: PositiveInt = 2_000
     ood_rows: PositiveInt = 2_000
-    data_seed: NonNegativeInt = 0
+    data_seed: Seed = 0
 
     model: str = "gpt2"
     layers: PositiveInt | None = None
@@ -67,11 +75,11 @@ class Experiment:
     head_width: PositiveInt | None = None
     feed_forward_width: PositiveInt | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
-    initialization_rate: FiniteFloat = 0.5
+    initialization_rate: FiniteFloat | None = None
     initialization_rule: str = "arxiv-2405.05409"
     initialization_distribution: Literal["normal", "uniform"] = "normal"
     component_rates: dict[str, FiniteFloat] = field(default_factory=dict)
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     optimizer: Literal["adamw", "adam", "sgd", "gd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
@@ -85,7 +93,7 @@ class Experiment:
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat | None = 1.0
-    batch_size: PositiveInt | None = 256
+    batch_size: PositiveInt | Literal["all"] | None = None
     steps: PositiveInt | None = None
     epochs: PositiveInt | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -99,16 +107,56 @@ class Experiment:
     def __post_init__(self) -> None:
         check_known("model", self.model, models.names())
         check_known("initialization_rule", self.initialization_rule, models.rules())
+        if clash := self.model_options.keys() & self.__dataclass_fields__.keys():
+            name = min(clash)
+            raise InputError(f"model_options: {name!r} is a setting of its own; give {name}=… instead")
+        models.check_options(self.model, self.model_options)
+        if not models.takes_rate(self.initialization_rule):
+            self._refuse_unread("initialization_rule", ["initialization_rate", "initialization_distribution"])
+        self._check_data()
+        self._check_optimization()
+
+    def _check_data(self) -> None:
         if self.data is None:
             tasks.create(self.task, self.preset, **self.task_fields)
-        elif not Path(self.data).exists():
+            return
+        if not Path(self.data).exists():
             raise InputError(f"data={self.data!r}: no such file or folder")
+        if self.preset is not None or self.task_fields:
+            raise InputError(f"data={self.data!r}: preset and task_fields belong to tasks; leave them out")
+
+    def _check_optimization(self) -> None:
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"steps={self.steps} and epochs={self.epochs}: give only one of them")
-        if self.optimizer == "gd" and self.batch_size is not None:
-            raise InputError(f"batch_size={self.batch_size}: optimizer 'gd' uses all rows; set batch_size to none")
+        if self.optimizer == "gd" and self.batch_size not in (None, "all"):
+            raise InputError(f"batch_size={self.batch_size}: optimizer 'gd' uses all rows; leave batch_size out")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas={self.betas}: both must be at least 0 and less than 1")
+        unread = {"adamw": ["momentum"], "adam": ["momentum"], "sgd": ["betas"], "gd": ["betas", "momentum"]}
+        self._refuse_unread("optimizer", unread[self.optimizer])
+        if self.schedule == "constant":
+            self._refuse_unread("schedule", ["warmup", "initial_learning_rate", "final_learning_rate"])
+
+    def _refuse_unread(self, by: str, names: list[str]) -> None:
+        for name in names:
+            if getattr(self, name) != self.__dataclass_fields__[name].default:
+                raise InputError(
+                    f"{name}={getattr(self, name)}: {by} {getattr(self, by)!r} does not use it; leave it out"
+                )
+
+    @property
+    def rate(self) -> float | None:
+        """γ; None if the initialization rule takes no rate."""
+        if not models.takes_rate(self.initialization_rule):
+            return None
+        return _DEFAULT_RATE if self.initialization_rate is None else self.initialization_rate
+
+    @property
+    def rows_per_step(self) -> int | None:
+        """Rows in a batch; None for all."""
+        if self.batch_size == "all" or self.optimizer == "gd":
+            return None
+        return self.batch_size or _DEFAULT_BATCH
 
     def optimizer_settings(self, units: int) -> OptimizerSettings:
         """The optimizer of this experiment for a training of `units` steps or epochs (as `schedule_unit` says)."""
@@ -137,6 +185,8 @@ class Experiment:
         """What config.json says: every field, the task as its full list of parameters."""
         settings = asdict(self)
         del settings["preset"], settings["task_fields"]
+        settings["initialization_rate"] = self.rate
+        settings["batch_size"] = self.rows_per_step or "all"
         if self.data is None:
             settings["task"] = tasks.create(self.task, self.preset, **self.task_fields).config()
         else:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from anchorlab import models
 from anchorlab.engine import (
     MemberRecord,
+    Monitor,
     Population,
     Run,
     SequenceMember,
@@ -18,7 +19,6 @@ from anchorlab.engine import (
     train_in_processes,
     train_population,
 )
-from anchorlab.engine.launch import OnProgress
 from anchorlab.engine.progress import progress_bars
 from anchorlab.errors import InputError
 
@@ -38,8 +38,8 @@ def train(experiment: Experiment, out: Path | str | None = None, *, progress: bo
     Raises InputError for wrong settings or a folder that holds something else, Interrupted when stopped.
     """
     folder = Path(out) if out is not None else Path("runs") / default_name(experiment)
-    with progress_bars(enabled=progress) as on_progress:
-        (run,) = _train_stacked([experiment], [folder], on_progress)
+    with progress_bars(enabled=progress) as monitor:
+        (run,) = _train_stacked([experiment], [folder], monitor)
     return run
 
 
@@ -56,28 +56,30 @@ def train_all(
     `stacked` trains all as one population (they must have the same shapes, batch size and number of steps); `auto` is
     `pool` on a CPU and `stacked` on a GPU. Errors are those of `train`.
     """
-    with progress_bars(enabled=progress) as on_progress:
+    if not experiments:
+        return []
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("folders: every run needs a folder of its own")
+    with progress_bars(enabled=progress) as monitor:
         if placement == "stacked" or (placement == "auto" and _device(experiments[0]) == "cuda"):
-            return _train_stacked(experiments, folders, on_progress)
-        return train_in_processes(_train_one, list(zip(experiments, folders, strict=True)), on_progress=on_progress)
+            return _train_stacked(experiments, folders, monitor)
+        return train_in_processes(_train_one, list(zip(experiments, folders, strict=True)), monitor=monitor)
 
 
 def default_name(experiment: Experiment) -> str:
     """A folder name from what is varied most: data, model, γ, λ, seed."""
     data = Path(experiment.data).stem if experiment.data else experiment.task
-    return (
-        f"{data}-{experiment.model}-gamma{experiment.initialization_rate:g}"
-        f"-decay{experiment.weight_decay:g}-seed{experiment.seed}"
-    )
+    rate = "" if experiment.rate is None else f"-gamma{experiment.rate:g}"
+    return f"{data}-{experiment.model}{rate}-decay{experiment.weight_decay:g}-seed{experiment.seed}"
 
 
-def _train_one(item: tuple[Experiment, Path], on_progress: OnProgress) -> Path:
+def _train_one(item: tuple[Experiment, Path], monitor: Monitor) -> Path:
     experiment, folder = item
-    _train_stacked([experiment], [folder], on_progress)
+    _train_stacked([experiment], [folder], monitor)
     return folder
 
 
-def _train_stacked(experiments: Sequence[Experiment], folders: Sequence[Path], on_progress: OnProgress) -> list[Run]:
+def _train_stacked(experiments: Sequence[Experiment], folders: Sequence[Path], monitor: Monitor) -> list[Run]:
     first = experiments[0]
     device = _device(first)
     loaded = [load_data(experiment) for experiment in experiments]
@@ -86,7 +88,7 @@ def _train_stacked(experiments: Sequence[Experiment], folders: Sequence[Path], o
     problem = SequenceProblem(
         model,
         [_member(experiment, data) for experiment, data in zip(experiments, loaded, strict=True)],
-        batch_size=first.batch_size,
+        batch_size=first.rows_per_step,
         evaluation_rows=first.evaluation_rows,
         device=device,
     )
@@ -101,8 +103,8 @@ def _train_stacked(experiments: Sequence[Experiment], folders: Sequence[Path], o
         "total_steps": steps,
     }
     records = [
-        MemberRecord(folder, experiment.record() | sizes)
-        for experiment, folder in zip(experiments, folders, strict=True)
+        MemberRecord(folder, experiment.record() | sizes | {"data_hash": data.digest()})
+        for experiment, folder, data in zip(experiments, folders, loaded, strict=True)
     ]
     plan = TrainingPlan(
         steps=steps,
@@ -110,7 +112,7 @@ def _train_stacked(experiments: Sequence[Experiment], folders: Sequence[Path], o
         checkpoint_every=first.checkpoint_every or max(1, steps // 5),
         keep_checkpoints=first.keep_checkpoints,
     )
-    return train_population(population, records, plan, on_progress=on_progress)
+    return train_population(population, records, plan, monitor=monitor)
 
 
 def _member(experiment: Experiment, data: ExperimentData) -> SequenceMember:
@@ -118,7 +120,7 @@ def _member(experiment: Experiment, data: ExperimentData) -> SequenceMember:
         models.initialize(
             model,
             rule=experiment.initialization_rule,
-            rate=experiment.initialization_rate,
+            rate=experiment.rate,
             component_rates=experiment.component_rates,
             distribution=experiment.initialization_distribution,
             generator=torch.Generator().manual_seed(experiment.seed),

@@ -18,20 +18,9 @@ def call(*arguments: str) -> int:
 
 def test_train_prints_scores_and_writes_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    command = [
-        "train",
-        "composite",
-        "--gamma",
-        "0.8",
-        "--weight-decay",
-        "0.1",
-        "--seed",
-        "2",
-        "--out",
-        str(out),
-        *SMALL,
-    ]
-    assert call(*command) == 0  # the finished run is shown again
+    named = ["--gamma", "0.8", "--weight-decay", "0.1", "--seed", "2", "--out", str(out)]
+    command = ["train", "composite", *named, *SMALL, "--set", "task.modulus=8", "--set", "model.activation=relu"]
+    assert call(*command) == 0
     printed = capsys.readouterr().out
     assert "finished after 3 steps" in printed
     assert "accuracy  train 0." in printed
@@ -55,6 +44,16 @@ def test_train_prints_scores_and_writes_the_run(tmp_path: Path, capsys: pytest.C
         (["train"], "give a task name or --data"),
         (["train", "composite", "--gama", "1"], "--gama"),
         (["run", "identity"], "error: task='identity'"),
+        (["train", "composite", *SMALL, "--set", "steps=4"], "error: --set: 'steps' has an option or argument"),
+        (["train", "composite", *SMALL, "--set", "task=identity"], "error: --set: 'task' has an option or argument"),
+        (["train", "composite", *SMALL, "--set", "task_fields=3"], "or is written task.… or model.…"),
+        (["train", "composite", *SMALL, "--set", "model.width=3"], "'width' is a setting of its own"),
+        (["train", "composite", *SMALL, "--seed", "18446744073709551617"], "error: seed=18446744073709551617: input"),
+        (
+            ["train", "composite", *SMALL, "--set", "learning_rate=Infinity"],
+            "error: learning_rate=inf: input",
+        ),
+        (["train", "composite", *SMALL, "--out", "/proc/no"], "error: out='/proc/no': cannot be used"),
     ],
 )
 def test_bad_input_ends_with_2_and_one_clear_line(

@@ -17,6 +17,7 @@ from anchorlab.engine import (
     Evaluation,
     Measurement,
     MemberRecord,
+    Monitor,
     OptimizerSettings,
     Population,
     Progress,
@@ -100,10 +101,10 @@ def test_crash_and_resume_is_bit_identical(sequences: Callable[..., Any], tmp_pa
 
 def test_interrupt_saves_and_resumes_bit_identically(sequences: Callable[..., Any], tmp_path: Path) -> None:
     (whole,) = run(sequences([0]), tmp_path / "whole")
-    with pytest.raises(Interrupted, match="stopped after step 15 of 30; run the same again"):
+    with pytest.raises(Interrupted, match="stopped after step 16 of 30; run the same again"):
         run(sequences([0]), tmp_path / "cut", interrupted_at(15, lambda: signal.raise_signal(signal.SIGINT)))
     assert Run.open(tmp_path / "cut/m0").status == "interrupted"
-    assert Run.open(tmp_path / "cut/m0").checkpoints() == [15]
+    assert Run.open(tmp_path / "cut/m0").checkpoints() == [16]
     (cut,) = run(sequences([0]), tmp_path / "cut")
     pd.testing.assert_frame_equal(whole.metrics(), cut.metrics(), check_exact=True)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -149,6 +150,51 @@ def test_divergent_member_is_reported_and_others_go_on(linear: Callable[..., Any
         pd.testing.assert_frame_equal(runs[index].metrics(), expected[index].metrics(), rtol=1e-12)
 
 
+@pytest.mark.parametrize(("steps", "evaluate_every"), [(8, 4), (4, 4), (8, 2)])
+def test_resume_around_a_divergence_is_bit_identical(
+    linear: Callable[..., Any], tmp_path: Path, steps: int, evaluate_every: int
+) -> None:
+    plan = TrainingPlan(steps, evaluate_every, checkpoint_every=2)
+    cut = TrainingPlan(steps, evaluate_every, checkpoint_every=2, observers=(At(4, crash),))
+    whole = run(linear([1, 2, 3], poison=1), tmp_path / "whole", plan)
+    with pytest.raises(RuntimeError, match="went away"):
+        run(linear([1, 2, 3], poison=1), tmp_path / "cut", cut)
+    for a, b in zip(whole, run(linear([1, 2, 3], poison=1), tmp_path / "cut", plan), strict=True):
+        assert a.status == b.status
+        pd.testing.assert_frame_equal(a.metrics(), b.metrics(), check_exact=True)
+
+
+def test_last_member_may_diverge_when_observers_are_due(linear: Callable[..., Any], tmp_path: Path) -> None:
+    (only,) = run(linear([1], poison=0), tmp_path, TrainingPlan(8, 4, 4))
+    assert (only.status, only.environment["step"]) == ("diverged", 3)
+
+
+def test_folder_left_by_a_kill_at_the_very_start_is_used(linear: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "m0/checkpoints").mkdir(parents=True)
+    (tmp_path / "m0/.config.json.17.tmp").touch()
+    assert run(linear([1]), tmp_path)[0].status == "finished"
+
+
+def test_wish_to_stop_saves_where_it_stops(sequences: Callable[..., Any], tmp_path: Path) -> None:
+    wishes = iter([False] * 6 + [True])
+    monitor = Monitor(should_stop=lambda: next(wishes))
+    population = Population(sequences([0]), [SETTINGS])
+    with pytest.raises(Interrupted, match="stopped after step 7 of 30"):
+        train_population(population, [MemberRecord(tmp_path / "m0", {"seed": 0})], PLAN, monitor=monitor)
+    assert Run.open(tmp_path / "m0").checkpoints() == [7]
+    (whole,) = run(sequences([0]), tmp_path / "whole")
+    (resumed,) = run(sequences([0]), tmp_path)
+    pd.testing.assert_frame_equal(whole.metrics(), resumed.metrics(), check_exact=True)
+
+
+def test_one_bad_folder_leaves_the_others_untouched(linear: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "m1").mkdir()
+    (tmp_path / "m1/thesis.tex").touch()
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        run(linear([1, 2]), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["m1"]
+
+
 def test_kept_checkpoints(linear: Callable[..., Any], tmp_path: Path) -> None:
     (opened,) = run(linear([1]), tmp_path, TrainingPlan(30, 10, 10, keep_checkpoints=True))
     assert opened.checkpoints() == [10, 20, 30]
@@ -168,7 +214,7 @@ def test_folder_of_another_run_or_of_something_else(linear: Callable[..., Any], 
 
 def test_second_process_in_one_folder_stops(linear: Callable[..., Any], tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "m0")
-    writer.start({"seed": 0}, "cpu")
+    writer.claim({"seed": 0})
     with pytest.raises(InputError, match="another process is training in this folder"):
         run(linear([1]), tmp_path)
     writer.close()
@@ -202,7 +248,7 @@ def test_full_disk_leaves_a_readable_run_that_resumes(
 def test_progress_is_reported_with_accuracies(sequences: Callable[..., Any], tmp_path: Path) -> None:
     seen: list[Progress] = []
     population = Population(sequences([0]), [SETTINGS])
-    train_population(population, [MemberRecord(tmp_path / "m0", {})], PLAN, on_progress=seen.append)
+    train_population(population, [MemberRecord(tmp_path / "m0", {})], PLAN, monitor=Monitor(seen.append))
     assert seen[-1].step == seen[-1].steps == 30
     assert seen[-1].member == "m0"
     assert seen[-1].accuracies.keys() == {"train", "test"}
@@ -225,6 +271,7 @@ def test_opening_what_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         Run.open(tmp_path)
     writer = RunWriter(tmp_path / "new")
+    writer.claim({})
     writer.start({}, "cpu")
     with pytest.raises(InputError, match="no trained model yet"):
         Run.open(tmp_path / "new").model()

@@ -10,7 +10,9 @@ def test_members_differ_in_complexity_control_alone() -> None:
     memorising, reasoning = contrast.contrast_experiments("composite", 5).values()
     different = {k for k, v in memorising.record().items() if v != reasoning.record()[k]}
     assert different == {"initialization_rate", "weight_decay"}
-    assert memorising.initialization_rate < reasoning.initialization_rate
+    assert memorising.rate is not None
+    assert reasoning.rate is not None
+    assert memorising.rate < reasoning.rate
     assert memorising.weight_decay < reasoning.weight_decay
     assert memorising.seed == reasoning.seed == 5
 

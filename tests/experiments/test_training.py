@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from anchorlab import Experiment, models, tasks, train, train_all
+from anchorlab import Experiment, Run, models, tasks, train, train_all
 from anchorlab.errors import InputError
 from anchorlab.experiments.training import default_name
 
@@ -179,16 +183,29 @@ def test_exported_task_trains_as_own_rows(tmp_path: Path) -> None:
     [
         ([{"input_ids": [1, 2], "target": 1}] * 20, "no column 'label'"),
         ([{"input_ids": [1, 2], "label": 1}, {"input_ids": [1], "label": 1}] * 20, "same number of tokens"),
-        ([{"input_ids": [1, -2], "label": 1}] * 20, "'input_ids' must hold integers of at least 0"),
+        ([{"input_ids": [1, -2], "label": 1}] * 20, "'input_ids' must hold integers from 0"),
         ([{"input_ids": [1, 2], "label": "x"}] * 20, "'label' must hold integers"),
         ([{"input_ids": [1.5, 2], "label": 1}] * 20, "'input_ids' must hold integers"),
         ([{"input_ids": [1, 2], "label": 1}] * 5, "fewer than 10 rows"),
+        ([{"input_ids": [[1], [2]], "label": 1}] * 20, "must be a list of the same number of tokens"),
+        ([{"input_ids": 3, "label": 1}] * 20, "must be a list of the same number of tokens"),
+        ([{"input_ids": [1, 2], "label": [1, 2]}] * 20, "every 'label' must be one token id"),
+        ([{"input_ids": [1, 2 * 10**12], "label": 1}] * 20, "must hold integers from 0 to 999999"),
+        ([], "cannot be read"),
     ],
 )
 def test_wrong_own_rows(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
     data = write_jsonl(tmp_path / "rows.jsonl", rows)
     with pytest.raises(InputError, match=message):
         train(small(data=str(data), steps=1, batch_size=2), tmp_path / "run", progress=False)
+
+
+def test_changed_rows_are_another_run(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", copy_rows(60))
+    train(small(data=str(data), steps=1, batch_size=8), tmp_path / "run", progress=False)
+    write_jsonl(data, copy_rows(61)[1:])
+    with pytest.raises(InputError, match=r"other settings \(data_hash:"):
+        train(small(data=str(data), steps=1, batch_size=8), tmp_path / "run", progress=False)
 
 
 def test_unreadable_own_files(tmp_path: Path) -> None:
@@ -214,3 +231,49 @@ def test_models_of_runs_open_with_plain_transformers(tmp_path: Path) -> None:
     tokens = torch.tensor([[23, 111, 112, 43, 46, 74, 54, 44, 72]])
     with torch.no_grad():
         torch.testing.assert_close(plain(tokens).logits, models.load(run.folder / "model")(tokens).logits)
+
+
+def stop_pool(tmp_path: Path, number: int) -> subprocess.CompletedProcess[str]:
+    """Train two members in a pool, send a signal to the parent alone once both have begun, and return its end."""
+    program = (
+        "import pathlib, sys; from anchorlab.cli import main; from anchorlab.cli import app as module\n"
+        "from anchorlab import Experiment, train_all\n"
+        "@module.app.command('pool')\n"
+        "def pool(out: str) -> None:\n"
+        "    members = [Experiment(task='identity', model='post_ln', width=16, train_rows=500, steps=200_000,\n"
+        "                          checkpoint_every=100_000, seed=seed, device='cpu') for seed in (0, 1)]\n"
+        "    train_all(members, [pathlib.Path(out) / str(seed) for seed in (0, 1)], placement='pool')\n"
+        "if __name__ == '__main__': main(['pool', sys.argv[1]])\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while len(list(tmp_path.glob("*/config.json"))) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([], process.returncode, "", errors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_pool_saves_every_member(tmp_path: Path, number: int) -> None:
+    ended = stop_pool(tmp_path, number)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (3, False), ended.stderr
+    for seed in ("0", "1"):
+        run = Run.open(tmp_path / seed)
+        assert run.status == "interrupted"
+        assert run.checkpoints() == [run.environment["step"]]
+
+
+def test_killed_parent_takes_its_workers_along(tmp_path: Path) -> None:
+    stop_pool(tmp_path, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while {Run.open(tmp_path / seed).status for seed in "01"} != {"interrupted"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    again = train_all([], [], placement="pool")
+    assert again == []
