@@ -1,6 +1,6 @@
 """Why the main job's task is what it is: the same two members on other composite tasks.
 
-python benchmarks/contrast_family.py [--seeds 2] [--out benchmarks/results/contrast_family.json]
+python benchmarks/contrast_family.py [--seeds 1] [--out benchmarks/results/contrast_family.json]
 """
 
 import argparse
@@ -16,14 +16,10 @@ from anchorlab.experiments.contrast import contrast_experiments
 
 # Offsets of the anchors, and the two that never meet in training. "sum seen": a seen pair adds up to the same.
 FAMILY: dict[str, tuple[Sequence[int], tuple[int, int]]] = {
-    "3 anchors, sum seen": ([1, 2, 3], (0, 2)),
-    "3 anchors with steps of 4, sum seen": ([5, 1, -3], (0, 2)),
-    "4 anchors, sum seen": ([1, 2, 3, 4], (0, 3)),
+    "3 anchors in steps of 4, sum seen": ([5, 1, -3], (0, 2)),
+    "4 anchors in steps of 1, sum seen": ([1, 2, 3, 4], (0, 3)),
     "4 anchors of chapter 13, sum not seen": ([5, 1, -2, -8], (2, 3)),
-    "5 anchors, sum not seen": ([5, 1, -2, -8, 3], (2, 3)),
-    "5 anchors, sum seen": ([5, 1, -2, -8, -5], (2, 3)),
     "6 anchors, sum seen": ([5, 1, -2, -8, 3, -5], (2, 3)),
-    "8 anchors, sum seen": ([5, 1, -2, -8, 7, 3, -4, -1], (2, 3)),
 }
 
 
@@ -41,7 +37,7 @@ def members(offsets: Sequence[int], unseen: tuple[int, int], seed: int) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = []

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -43,7 +44,7 @@ def train_in_processes(
     channel, stop = context.Queue(), context.Event()
     count = min(len(items), processes or len(os.sched_getaffinity(0)))
     with ProcessPoolExecutor(count, context, _start_worker, (channel, stop)) as pool:
-        with _interrupts_kept_from_children():
+        with _interrupts_kept_from_children(), _main_module_kept_from_children():
             futures = [pool.submit(_work, work, item) for item in items]
         try:
             pending = set(futures)
@@ -83,6 +84,18 @@ def _interrupts_kept_from_children() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _main_module_kept_from_children() -> Iterator[None]:
+    # Workers need nothing of the user's script, and importing it would run it again unless it guards against that.
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _start_worker(channel: Any, stop: Any) -> None:

@@ -30,7 +30,7 @@ _SHARED: dict[str, Any] = {
     "train_rows": 60_000,
     "batch_size": 256,
     "learning_rate": 2e-3,
-    "steps": 2_500,
+    "steps": 5_000,
 }
 _MEMBERS: dict[str, dict[str, Any]] = {
     "memorising": {"initialization_rate": 0.3, "weight_decay": 0.0},

@@ -243,7 +243,7 @@ def stop_pool(tmp_path: Path, number: int) -> subprocess.CompletedProcess[str]:
         "    members = [Experiment(task='identity', model='post_ln', width=16, train_rows=500, steps=200_000,\n"
         "                          checkpoint_every=100_000, seed=seed, device='cpu') for seed in (0, 1)]\n"
         "    train_all(members, [pathlib.Path(out) / str(seed) for seed in (0, 1)], placement='pool')\n"
-        "if __name__ == '__main__': main(['pool', sys.argv[1]])\n"
+        "main(['pool', sys.argv[1]])\n"  # no guard: a script may train in a pool without one
     )
     script = tmp_path / "program.py"
     script.write_text(program)
