@@ -90,7 +90,7 @@ def _interrupts_kept_from_children() -> Iterator[None]:
 def _main_module_kept_from_children() -> Iterator[None]:
     # Workers need nothing of the user's script, and importing it would run it again unless it guards against that.
     main = sys.modules["__main__"]
-    hidden = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
     main.__spec__ = None
     try:
         yield
