@@ -14,8 +14,7 @@ _BAD_INPUT, _INTERRUPTED = 2, 3
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 0 when done, 2 for bad input, 3 when interrupted (run the same to continue)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
@@ -29,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.errno != errno.ENOSPC:
             raise
         _exit(f"interrupted: the disk is full ({error.filename}); free some space and run the same again", _INTERRUPTED)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(arguments: list[str]) -> None:

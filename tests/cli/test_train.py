@@ -87,14 +87,14 @@ def test_interrupt_ends_with_3_and_the_same_command_continues(tmp_path: Path) ->
     arguments = ["train", "identity", "--steps", "400", *settings]
 
     def call_in_process(*start: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, *start, *arguments], capture_output=True, text=True, check=False)
+        return subprocess.run([sys.executable, "-P", *start, *arguments], capture_output=True, text=True, check=False)
 
     first = call_in_process("-c", program)
     assert first.returncode == 3, first.stderr
     assert "interrupted: stopped after step" in first.stderr
     assert "Traceback" not in first.stderr
     second = subprocess.run(
-        [sys.executable, "-m", "anchorlab", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "anchorlab", *arguments], capture_output=True, text=True, check=False
     )
     assert second.returncode == 0, second.stderr
     assert "finished after 400 steps" in second.stdout

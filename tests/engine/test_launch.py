@@ -1,16 +1,20 @@
-import os
-import signal
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from anchorlab.engine import Monitor, Progress, RunWriter, train_in_processes
+from anchorlab.engine import Monitor, Progress, train_in_processes
 from anchorlab.errors import Interrupted
 
+# Workers import the function that they run, hence a module of its own.
+WORK = """
+import os, signal
+from pathlib import Path
+import torch
+from anchorlab.engine import Monitor, Progress, RunWriter
 
-def work(item: tuple[Path, int], monitor: Monitor) -> Path:
-    import torch
-
+def work(item, monitor):
     folder, value = item
     if value < 0:
         raise ValueError(f"cannot train {value}")
@@ -24,22 +28,30 @@ def work(item: tuple[Path, int], monitor: Monitor) -> Path:
     writer.finish("finished", step=10, wall_time=0.0)
     writer.close()
     return folder
+"""
 
 
-def test_pool_returns_runs_in_order_with_one_thread_each(tmp_path: Path) -> None:
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    (tmp_path / "pool_work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module("pool_work")
+
+
+def test_pool_returns_runs_in_order_with_one_thread_each(pool: ModuleType, tmp_path: Path) -> None:
     seen: list[Progress] = []
     items = [(tmp_path / f"run{value}", value) for value in (3, 1, 2)]
-    runs = train_in_processes(work, items, processes=2, monitor=Monitor(seen.append))
+    runs = train_in_processes(pool.work, items, processes=2, monitor=Monitor(seen.append))
     assert [run.config["value"] for run in runs] == [3, 1, 2]
     assert {run.config["threads"] for run in runs} == {1}
     assert {progress.member for progress in seen} == {"run1", "run2", "run3"}
 
 
-def test_an_error_of_a_worker_reaches_the_caller(tmp_path: Path) -> None:
+def test_an_error_of_a_worker_reaches_the_caller(pool: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot train -1"):
-        train_in_processes(work, [(tmp_path / "bad", -1)])
+        train_in_processes(pool.work, [(tmp_path / "bad", -1)])
 
 
-def test_a_killed_worker_ends_in_one_line(tmp_path: Path) -> None:
+def test_a_killed_worker_ends_in_one_line(pool: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="a training process was killed; run the same again"):
-        train_in_processes(work, [(tmp_path / "killed", 0)])
+        train_in_processes(pool.work, [(tmp_path / "killed", 0)])

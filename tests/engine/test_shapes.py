@@ -28,6 +28,6 @@ for wrong in (lambda: Rows(tokens, tokens[:9, 1], torch.zeros(10, dtype=torch.lo
 
 
 def test_annotated_shapes_hold_and_wrong_ones_are_noticed() -> None:
-    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-P", "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["refused", "refused"]

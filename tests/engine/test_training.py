@@ -115,7 +115,7 @@ def test_killed_process_resumes_bit_identically(tmp_path: Path) -> None:
     def command(out: str) -> list[str]:
         fields = ["model=post_ln", "width=16", "train_rows=2000", "test_rows=100", "ood_rows=100", "device=cpu"]
         settings = [word for field in [*fields, "checkpoint_every=10"] for word in ("--set", field)]
-        return [sys.executable, "-m", "anchorlab", "train", "identity", "--steps", "600", *settings, "--out", out]
+        return [sys.executable, "-P", "-m", "anchorlab", "train", "identity", "--steps", "600", *settings, "--out", out]
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen(command(str(killed)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

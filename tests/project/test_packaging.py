@@ -35,19 +35,19 @@ def modules(folder: Path) -> Iterator[tuple[str, Path]]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    command = [sys.executable, "-P", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
 
 def test_wheel_installs_into_a_clean_folder_and_every_module_imports(wheel: Path, tmp_path: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    pip = [sys.executable, "-P", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--target", str(tmp_path), str(wheel)], check=True, capture_output=True)
     names = [name for name, _ in modules(tmp_path / "anchorlab") if not name.endswith("__main__")]
     assert len(names) > 40
     program = f"import importlib; found = [importlib.import_module(name).__file__ for name in {names!r}]; "
     program += f"assert all(file.startswith({str(tmp_path)!r}) for file in found)"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
 
 
 def test_wheel_holds_every_source_file_and_nothing_else(wheel: Path) -> None:
@@ -105,7 +105,7 @@ def test_imports_only_point_down() -> None:
 
 
 def fresh(program: str) -> str:
-    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True)
     return result.stdout
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_importing_and_sampling_loads_no_heavy_library() -> None:
