@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
@@ -68,8 +69,9 @@ class ChainTask(Task):
     )
 
     @property
+    @abstractmethod
     def _links(self) -> int:
-        raise NotImplementedError
+        """Anchors in a row."""
 
     @property
     def _all_operations(self) -> Mapping[str, str]:

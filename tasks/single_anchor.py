@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -32,9 +33,9 @@ class SingleAnchorTask(Task):
     )
 
     @property
+    @abstractmethod
     def _operations(self) -> Mapping[str, str]:
         """Operation strings by anchor name."""
-        raise NotImplementedError
 
     @property
     def _offsets(self) -> Mapping[str, tuple[int, ...]]:
