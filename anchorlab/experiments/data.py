@@ -23,6 +23,7 @@ Integers = npt.NDArray[np.integer[Any]]
 
 
 _LARGEST_TOKEN = 1_000_000
+_NO_GROUP = "none"  # the empty name stands for all rows of a split
 
 
 class ExperimentData(NamedTuple):
@@ -91,12 +92,12 @@ def _load(path: Path) -> Mapping[Any, Any]:
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    enabled = are_progress_bars_disabled()
+    disabled = are_progress_bars_disabled()
     disable_progress_bars()
     try:
         yield
     finally:
-        if not enabled:
+        if not disabled:
             enable_progress_bars()
 
 
@@ -116,8 +117,8 @@ def _columns(table: Any, path: Path) -> tuple[Integers, Integers, list[str]]:
     for name, values in (("input_ids", tokens), ("label", labels)):
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= _LARGEST_TOKEN:
             raise InputError(f"{where}: column {name!r} must hold integers from 0 to {_LARGEST_TOKEN - 1}")
-    groups = [str(group or "") for group in table["group"]] if "group" in table.column_names else [""] * len(labels)
-    return tokens, labels, groups
+    groups = table["group"] if "group" in table.column_names else [None] * len(labels)
+    return tokens, labels, [_NO_GROUP if group in (None, "") else str(group) for group in groups]
 
 
 def _array(column: Any) -> npt.NDArray[Any]:
@@ -130,7 +131,7 @@ def _array(column: Any) -> npt.NDArray[Any]:
 def _rows(tokens: Integers, labels: Integers, groups: list[str], names: tuple[str, ...]) -> Rows:
     index = {name: number for number, name in enumerate(names)}
     numbers = np.array([index[group] for group in groups])
-    return Rows(_tensor(tokens), _tensor(labels), _tensor(numbers), () if names == ("",) else names)
+    return Rows(_tensor(tokens), _tensor(labels), _tensor(numbers), () if names == (_NO_GROUP,) else names)
 
 
 def _tensor(values: Integers) -> torch.Tensor:

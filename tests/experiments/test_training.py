@@ -172,6 +172,14 @@ def test_own_rows_in_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert set(table[table.split == "test"].group) == {"", "low", "high"}
 
 
+def test_rows_without_a_group_beside_rows_with_one(tmp_path: Path) -> None:
+    rows = [row | {"group": None if index % 3 else row["group"]} for index, row in enumerate(copy_rows(60))]
+    data = write_jsonl(tmp_path / "rows.jsonl", rows)
+    table = train(small(data=str(data), steps=1, batch_size=8), tmp_path / "run", progress=False).metrics()
+    assert set(table.group) == {"", "none", "low", "high"}
+    assert not table.duplicated(["step", "split", "group", "metric"]).any()
+
+
 def test_exported_task_trains_as_own_rows(tmp_path: Path) -> None:
     tasks.create("composite").generate(tmp_path / "data", {"train": 400, "test": 50, "ood": 50}, seed=0)
     run = train(small(data=str(tmp_path / "data"), steps=3), tmp_path / "run", progress=False)
