@@ -1,4 +1,4 @@
-"""The pool placement: one single-threaded process per core, each training one item of work."""
+"""The local launcher: one single-threaded process per core, or one process per GPU, each training one population."""
 
 import multiprocessing
 import os
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
 from queue import Empty
 from typing import Any, TypeVar
 
@@ -17,8 +16,8 @@ import torch
 
 from anchorlab.errors import Interrupted
 
+from .memory import keep_freed_memory
 from .monitor import Monitor, Progress
-from .store import Run
 
 Item = TypeVar("Item")
 
@@ -28,22 +27,29 @@ _busy = threading.Lock()
 
 
 def train_in_processes(
-    work: Callable[[Item, Monitor], Path],
+    work: Callable[[Item, Monitor], None],
     items: Sequence[Item],
     *,
     processes: int | None = None,
     monitor: Monitor = Monitor(),  # noqa: B008 - it has no state
-) -> list[Run]:
-    """Call `work(item, monitor)` for every item in a pool of processes with one thread each; return the runs.
+) -> None:
+    """Call `work(item, monitor)` for every item in a pool of processes with one thread each.
 
-    `work` must be importable (a module-level function) and return the run folder that it wrote. The number of processes
-    defaults to the cores of this machine. When this process is interrupted or a worker fails, the others save a
-    checkpoint and stop before the error is raised here. Raises Interrupted if a worker was killed.
+    `work` must be importable (a module-level function). The number of processes defaults to the cores of this machine;
+    on a machine with GPUs, process k has GPU k (modulo their number) as its current one. When this process is
+    interrupted or a worker fails, the others save a checkpoint and stop before the error is raised here. Raises
+    Interrupted if a worker was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    channel, stop = context.Queue(), context.Event()
+    if not items:
+        return
+    # Workers are forked from a server that has imported everything but done nothing: they begin at once, and safely.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    channel, stop, numbers = context.Queue(), context.Event(), context.Queue()
     count = min(len(items), processes or len(os.sched_getaffinity(0)))
-    with ProcessPoolExecutor(count, context, _start_worker, (channel, stop)) as pool:
+    for number in range(count):
+        numbers.put(number)
+    with ProcessPoolExecutor(count, context, _start_worker, (channel, stop, numbers)) as pool:
         with _interrupts_kept_from_children(), _main_module_kept_from_children():
             futures = [pool.submit(_work, work, item) for item in items]
         try:
@@ -62,7 +68,6 @@ def train_in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     _forward(channel, monitor)
-    return [Run.open(future.result()) for future in futures]
 
 
 def _forward(channel: Any, monitor: Monitor) -> None:
@@ -98,11 +103,15 @@ def _main_module_kept_from_children() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-def _start_worker(channel: Any, stop: Any) -> None:
+def _start_worker(channel: Any, stop: Any, numbers: Any) -> None:
     global _monitor  # noqa: PLW0603 - a process pool has no other way to hand this to its workers
     parent = multiprocessing.parent_process()
     assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    keep_freed_memory()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(numbers.get() % torch.cuda.device_count())
 
     def report(progress: Progress) -> None:
         channel.put(progress)
@@ -119,6 +128,6 @@ def _start_worker(channel: Any, stop: Any) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
-def _work(work: Callable[[Item, Monitor], Path], item: Item) -> Path:
+def _work(work: Callable[[Item, Monitor], None], item: Item) -> None:
     with _busy:
-        return work(item, _monitor)
+        work(item, _monitor)

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 
 class Progress(NamedTuple):
-    """The state of one member: steps done, batch loss, and the newest accuracy of every split."""
+    """The state of one member: steps done, batch loss, the newest accuracy of every split, and the run's status."""
 
     member: str
     step: int
     steps: int
     loss: float
     accuracies: dict[str, float]
+    status: str = "running"
 
 
 def _ignore(progress: Progress) -> None:

@@ -1,17 +1,23 @@
-"""Optimizers of a population: one torch optimizer per member, on its slice of the stacked parameters."""
+"""Optimizers of a population: one update rule for all members, every hyperparameter one value per member."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+from anchorlab.errors import InputError
 
 from .schedules import Schedule
 
 OptimizerName = Literal["adamw", "adam", "sgd", "gd"]
 DecayScope = Literal["all", "matrices"]
+
+_EPSILON = 1e-8
+_ENTRIES = {"adamw": ("exp_avg", "exp_avg_sq"), "adam": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
+_CHUNK_BYTES = 2**18  # of one matrix: what an update touches then stays in a core's cache
 
 
 @dataclass(frozen=True)
@@ -31,58 +37,96 @@ class OptimizerSettings:
     momentum: float = 0.0
     clip_norm: float | None = None
 
+    @property
+    def rule(self) -> str:
+        """The update rule; `gd` is `sgd` on one large batch."""
+        return "sgd" if self.name == "gd" else self.name
 
-class MemberOptimizer:
-    """The optimizer of one member over views of the population's stacked parameters."""
 
-    def __init__(self, settings: OptimizerSettings, views: Mapping[str, Tensor]):
-        self.settings = settings
-        self.views = dict(views)
-        decayed = [v for v in views.values() if settings.decay_scope == "all" or v.ndim >= 2]
-        kept = [v for v in views.values() if settings.decay_scope == "matrices" and v.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-        self._optimizer = _build(settings, [group for group in groups if group["params"]])
+class PopulationOptimizer:
+    """Updates the weights [member, parameter] of all members at once, as torch's optimizers update those of one.
 
-    def step(self, gradients: Mapping[str, Tensor], rate: float) -> bool:
-        """Apply one update; return False, changing nothing, if a gradient is not finite.
+    The first `matrix_columns` parameters belong to matrices. Raises InputError if the members have different rules.
+    """
 
-        Gradients must be contiguous: the fused CPU kernel ignores strides without an error.
-        """
-        for name, view in self.views.items():
-            view.grad = gradients[name]
-        if self.settings.clip_norm is None:
-            norm = get_total_norm(gradients.values())
+    def __init__(
+        self,
+        settings: Sequence[OptimizerSettings],
+        weights: Float[Tensor, "member parameter"],
+        matrix_columns: int,
+    ):
+        rules = sorted({one.rule for one in settings})
+        if len(rules) != 1:
+            raise InputError(f"optimizer: members of one population need the same one, got {', '.join(rules)}")
+        (self.rule,) = rules
+        self.settings = list(settings)
+        self.weights = weights
+        self.state = {entry: torch.zeros_like(weights) for entry in _ENTRIES[self.rule]}
+        self._matrix_columns = matrix_columns
+        self._clip = self._column([one.clip_norm or float("inf") for one in settings])
+
+    def _column(self, values: Sequence[float]) -> Float[Tensor, "member 1"]:
+        return torch.tensor(values, dtype=self.weights.dtype, device=self.weights.device)[:, None]
+
+    def coefficients(self, steps: range, steps_per_epoch: int) -> Float[Tensor, "step coefficient member 1"]:
+        """What the update of every step in `steps` multiplies with: learning rates, decays, averages of each member."""
+        table = [[self._row(one, step, steps_per_epoch) for one in self.settings] for step in steps]
+        values = torch.tensor(table, dtype=self.weights.dtype).transpose(1, 2)[..., None].contiguous()
+        return values.to(self.weights.device, non_blocking=True)
+
+    def _row(self, settings: OptimizerSettings, step: int, steps_per_epoch: int) -> list[float]:
+        rate = settings.schedule.rate(step, steps_per_epoch)
+        matrices = settings.weight_decay
+        vectors = matrices if settings.decay_scope == "all" else 0.0
+        if self.rule == "sgd":
+            return [matrices, vectors, rate, settings.momentum]
+        first, second = settings.betas
+        size, root = rate / (1 - first ** (step + 1)), (1 - second ** (step + 1)) ** 0.5
+        if self.rule == "adamw":
+            matrices, vectors = rate * matrices, rate * vectors
+        return [matrices, vectors, size, root, 1 - first, 1 - second]
+
+    def update(
+        self,
+        gradient: Float[Tensor, "member parameter"],
+        norm: Float[Tensor, " member"],
+        coefficients: Float[Tensor, "coefficient member 1"],
+        active: Bool[Tensor, " member"],
+    ) -> None:
+        """One step of the active members, whose gradients have the given norms; the others keep weights and state."""
+        scale = (self._clip / (norm[:, None] + 1e-6)).clamp(max=1.0)
+        chosen = active[:, None]
+        factors = [torch.where(chosen, factor, 0.0) for factor in coefficients]
+        for columns, decay in self._chunks(*factors[:2]):
+            # A gradient that is not finite must not reach the frozen member's state: 0 * nan is nan.
+            part = torch.where(chosen, gradient[:, columns] * scale, 0.0)
+            self._update(columns, part, decay, chosen, *factors[2:])
+
+    def _chunks(self, matrices: Tensor, vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        members, total = self.weights.shape
+        size = max(1, _CHUNK_BYTES // (members * self.weights.element_size()))
+        if self.weights.device.type != "cpu":
+            size = total
+        for start, stop, decay in ((0, self._matrix_columns, matrices), (self._matrix_columns, total, vectors)):
+            for column in range(start, stop, size):
+                yield slice(column, min(column + size, stop)), decay
+
+    def _update(self, columns: slice, part: Tensor, decay: Tensor, chosen: Tensor, *factors: Tensor) -> None:
+        weights = self.weights[:, columns]
+        state = [entry[:, columns] for entry in self.state.values()]
+        if self.rule == "adamw":
+            weights.mul_(1 - decay)
         else:
-            norm = clip_grad_norm_(self.views.values(), self.settings.clip_norm)
-        if not torch.isfinite(norm):
-            return False
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        return True
-
-    def state(self) -> dict[str, Tensor]:
-        """The optimizer's tensors, named `<parameter>/<entry>`."""
-        state = self._optimizer.state
-        return {
-            f"{name}/{entry}": value
-            for name, view in self.views.items()
-            for entry, value in state[view].items()
-            if isinstance(value, Tensor)
-        }
-
-    def load_state(self, saved: Mapping[str, Tensor]) -> None:
-        """Continue from the tensors that `state` gave."""
-        for key, value in saved.items():
-            name, entry = key.rsplit("/", 1)
-            self._optimizer.state[self.views[name]][entry] = value.to(self.views[name].device, copy=True)
-
-
-def _build(settings: OptimizerSettings, groups: list[dict[str, object]]) -> torch.optim.Optimizer:
-    # The rate is set before every step; the constructor's value is never used.
-    if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
-    if settings.name == "adam":
-        return torch.optim.Adam(groups, lr=0.0, betas=settings.betas, fused=True)
-    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum)
+            part.addcmul_(weights, decay)
+        if self.rule == "sgd":
+            rate, momentum = factors
+            (buffer,) = state
+            buffer.mul_(torch.where(chosen, momentum, 1.0)).add_(part)
+            weights.addcmul_(buffer, -rate)
+            return
+        size, root, new_first, new_second = factors
+        first, second = state
+        first.lerp_(part, new_first)
+        second.mul_(1 - new_second).add_(part.square_().mul_(new_second))
+        spread = torch.where(chosen, root, 1.0)
+        weights.addcmul_(first / (second.sqrt().div_(spread).add_(_EPSILON)), -size)

@@ -1,32 +1,51 @@
-"""A population: networks of one shape trained together, their parameters stacked along a leading member axis."""
+"""A population: networks of one shape trained together, their weights the rows of one matrix."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from .optimizers import MemberOptimizer, OptimizerSettings
-from .problem import Measurement, Problem
+from anchorlab.errors import InputError
 
-Precision = Literal["float32", "bfloat16"]
+from .captured import CapturedStep
+from .optimizers import OptimizerSettings, PopulationOptimizer
+from .problem import Batch, Measurement, Problem
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+_ALIGNMENT = 16  # elements; matrix kernels want every parameter to begin on a cache line
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step did: the loss of every trained member, and which members had to stop."""
+class Divergence:
+    """Why and in which optimizer step (from 1) a member stopped."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What some optimizer steps did: every member's loss in the last of them, and the members that diverged so far."""
 
     losses: dict[int, float]
-    diverged: dict[int, str]
+    diverged: dict[int, Divergence]
 
 
 class Population:
     """The members of `problem` that are still training.
 
     Every member follows the trajectory it would follow alone: its loss, gradient norm and optimizer state are its own.
-    `bfloat16` means autocast of the forward pass; parameters, optimizer state and loss stay in float32.
+    A member whose loss or gradient is not finite is frozen: it keeps the parameters and the optimizer state from before
+    that step. `bfloat16` means autocast of the forward pass; parameters, optimizer state and loss stay in float32.
+
+    Raises InputError for parameters in half precision (their rounding changes which solution is learned) and for
+    `tf32` without a GPU.
     """
 
     def __init__(
@@ -41,66 +60,143 @@ class Population:
         self.settings = list(settings)
         self.precision = precision
         self.device = torch.device(device)
+        if precision == "tf32" and self.device.type != "cuda":
+            raise InputError("precision='tf32': only a GPU has it; use 'float32' or 'bfloat16'")
         self.members = list(range(problem.members))
         self._stack([problem.initialize(member) for member in self.members])
 
-    def _stack(self, members: Sequence[Mapping[str, Tensor]], states: Sequence[Mapping[str, Tensor]] = ()) -> None:
-        self.parameters = {
-            name: torch.stack([parameters[name] for parameters in members]).to(self.device).requires_grad_()
-            for name in members[0]
-        }
-        self.optimizers = [
-            MemberOptimizer(self.settings[member], self._views(index)) for index, member in enumerate(self.members)
-        ]
-        for optimizer, state in zip(self.optimizers, states, strict=False):
-            optimizer.load_state(state)
+    def _stack(self, members: Sequence[Mapping[str, Tensor]]) -> None:
+        """Begin with these parameters, one mapping per current member."""
+        shapes = {name: tensor.shape for name, tensor in members[0].items()}
+        dtypes = {tensor.dtype for parameters in members for tensor in parameters.values()}
+        if not dtypes <= {torch.float32, torch.float64} or len(dtypes) != 1:
+            found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+            raise InputError(
+                f"parameters: must all be float32 (or all float64), got {found}; precision='bfloat16' is autocast"
+            )
+        self._places, self._matrix_columns, total = _layout(shapes)
+        weights = torch.zeros(len(members), total, dtype=dtypes.pop())
+        for row, parameters in zip(weights, members, strict=True):
+            for name, view in self._by_name(row[None]).items():
+                view[0].copy_(parameters[name])
+        self._adopt(weights.to(self.device))
 
-    def _views(self, index: int) -> dict[str, Tensor]:
-        return {name: stacked.detach()[index] for name, stacked in self.parameters.items()}
+    def _adopt(self, weights: Float[Tensor, "member parameter"]) -> None:
+        self._weights, self._gradient = weights, torch.zeros_like(weights)
+        self._gradients = self._by_name(self._gradient)
+        self.parameters = {name: view.requires_grad_() for name, view in self._by_name(self._weights).items()}
+        settings = [self.settings[member] for member in self.members]
+        self.optimizer = PopulationOptimizer(settings, weights, self._matrix_columns)
+        self._losses = weights.new_zeros(len(weights))
+        self._active = torch.ones(len(weights), dtype=torch.bool, device=self.device)
+        self._steps = torch.zeros(len(weights), dtype=torch.long, device=self.device)  # completed by each member
+        self._run = CapturedStep(self._step) if self.device.type == "cuda" else self._step
+
+    def _by_name(self, matrix: Float[Tensor, "member parameter"]) -> dict[str, Tensor]:
+        return {
+            name: matrix[:, start : start + shape.numel()].view(len(matrix), *shape)
+            for name, (start, shape) in self._places.items()
+        }
 
     def member_parameters(self, member: int) -> dict[str, Tensor]:
         """Parameters of one member without the member axis; they share memory with the population."""
-        return self._views(self.members.index(member))
+        index = self.members.index(member)
+        return {name: stacked.detach()[index] for name, stacked in self.parameters.items()}
 
     def optimizer_state(self, member: int) -> dict[str, Tensor]:
-        """The optimizer tensors of one member."""
-        return self.optimizers[self.members.index(member)].state()
+        """The optimizer's tensors of one member, named `<parameter>/<entry>`."""
+        index = self.members.index(member)
+        return {
+            f"{name}/{entry}": stacked[index]
+            for entry, matrix in self.optimizer.state.items()
+            for name, stacked in self._by_name(matrix).items()
+        }
 
     def load(self, parameters: Sequence[Mapping[str, Tensor]], states: Sequence[Mapping[str, Tensor]]) -> None:
         """Continue from saved parameters and optimizer states, one of each per current member."""
-        # The order of the parameters is that of the sums over them (the gradient norm), hence of the last bits.
-        self._stack([{name: saved[name] for name in self.parameters} for saved in parameters], states)
+        self._stack([{name: saved[name] for name in self.parameters} for saved in parameters])
+        for member, state in zip(self.members, states, strict=True):
+            for key, place in self.optimizer_state(member).items():
+                place.copy_(state[key])
 
     def remove(self, members: Sequence[int]) -> None:
-        """Stop training `members`; the others go on unchanged."""
-        if not members:
-            return
+        """Stop training `members`; the others go on unchanged, those that diverged stay frozen."""
         kept = [index for index, member in enumerate(self.members) if member not in members]
-        parameters = [self._views(index) for index in kept]
-        states = [self.optimizers[index].state() for index in kept]
+        if len(kept) == len(self.members):
+            return
         self.members = [self.members[index] for index in kept]
-        if self.members:
-            self._stack(parameters, states)
+        if kept:
+            rows = torch.tensor(kept, device=self.device)
+            state = self.optimizer.state
+            losses, active, steps = self._losses[rows], self._active[rows], self._steps[rows]
+            self._adopt(self._weights[rows])
+            self._losses, self._active, self._steps = losses, active, steps
+            for entry, matrix in self.optimizer.state.items():
+                matrix.copy_(state[entry][rows])
 
-    def step(self, step: int) -> StepResult:
-        """One optimizer step of every member; a member whose loss or gradient is not finite keeps its parameters."""
-        batch = self.problem.batch(self.members, step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            losses = self.problem.loss(self.parameters, batch)
+    def advance(self, first: int, steps: int) -> Advance:
+        """Do `steps` optimizer steps, the first of them being step `first` (counted from 0).
+
+        On a GPU nothing waits for the device before the last step.
+        """
+        span = range(first, first + steps)
+        coefficients = self.optimizer.coefficients(span, self.problem.steps_per_epoch)
+        self._steps.masked_fill_(self._active, first)
+        with self._arithmetic():
+            for step, factors in zip(span, coefficients, strict=True):
+                self._run(self.problem.batch(self.members, step), factors)
+        losses = dict(zip(self.members, self._losses.tolist(), strict=True))
+        return Advance(losses, self._diverged(losses))
+
+    def _diverged(self, losses: Mapping[int, float]) -> dict[int, Divergence]:
+        found = zip(self.members, self._active.tolist(), self._steps.tolist(), strict=True)
+        return {
+            member: Divergence(
+                done + 1,
+                "gradient norm is not finite" if math.isfinite(losses[member]) else f"loss is {losses[member]}",
+            )
+            for member, active, done in found
+            if not active
+        }
+
+    def _step(self, batch: Batch, factors: Float[Tensor, "coefficient member 1"]) -> None:
+        losses = self.problem.loss(self.parameters, batch)
         gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
-        # The fused optimizers ignore strides, so slices must be contiguous.
-        by_name = {name: g.contiguous() for name, g in zip(self.parameters, gradients, strict=True)}
-        values = losses.tolist()
-        diverged = {}
-        for index, (member, optimizer) in enumerate(zip(self.members, self.optimizers, strict=True)):
-            rate = optimizer.settings.schedule.rate(step, self.problem.steps_per_epoch)
-            if not math.isfinite(values[index]):
-                diverged[member] = f"loss is {values[index]}"
-            elif not optimizer.step({name: gradient[index] for name, gradient in by_name.items()}, rate):
-                diverged[member] = "gradient norm is not finite"
-        return StepResult(dict(zip(self.members, values, strict=True)), diverged)
+        for place, gradient in zip(self._gradients.values(), gradients, strict=True):
+            place.copy_(gradient)
+        norm = torch.linalg.vector_norm(self._gradient, dim=1)
+        self._losses.copy_(torch.where(self._active, losses.detach(), self._losses))
+        self._active &= self._losses.isfinite() & norm.isfinite()
+        self._steps += self._active
+        self.optimizer.update(self._gradient, norm, factors, self._active)
 
     def evaluate(self) -> list[Measurement]:
         """Measure every member on its evaluation data."""
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.no_grad(), self._arithmetic():
             return self.problem.evaluate(self.parameters, self.members)
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        # Casts of weights are not kept: a captured step would go on using those of the step that it was captured in.
+        half = self.precision == "bfloat16"
+        products = torch.backends.cuda.matmul
+        before = products.fp32_precision
+        if self.precision == "tf32":
+            products.fp32_precision = "tf32"
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+                yield
+        finally:
+            products.fp32_precision = before
+
+
+def _layout(shapes: Mapping[str, torch.Size]) -> tuple[dict[str, tuple[int, torch.Size]], int, int]:
+    """Where every parameter begins in a row of weights, matrices first; the columns of matrices; all columns."""
+    places, matrix_columns, end = {}, 0, 0
+    for matrices in (True, False):
+        for name, shape in shapes.items():
+            if (len(shape) >= 2) == matrices:
+                places[name] = (end, shape)
+                end += -(-shape.numel() // _ALIGNMENT) * _ALIGNMENT
+        matrix_columns = end if matrices else matrix_columns
+    return {name: places[name] for name in shapes}, matrix_columns, end

@@ -11,6 +11,10 @@ Parameters = Mapping[str, Tensor]
 """Named parameters; in a population every tensor has a leading member axis."""
 
 
+Batch = tuple[Tensor, ...]
+"""What one optimizer step reads: tensors with a leading member axis, of the same shapes in every step."""
+
+
 class Measurement(NamedTuple):
     """One measured number of one member; `split` and `group` are empty where they do not apply."""
 
@@ -35,7 +39,7 @@ class Problem(Protocol):
         """Fresh parameters of one member, without the member axis."""
         ...
 
-    def batch(self, members: Sequence[int], step: int) -> Any:
+    def batch(self, members: Sequence[int], step: int) -> Batch:
         """The training batch of optimizer step `step`, stacked over `members`."""
         ...
 

@@ -20,9 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from anchorlab.errors import InputError
+from anchorlab.errors import FolderInUse, InputError
 from anchorlab.files import replacing
 from anchorlab.models import load
+
+from .monitor import Progress
 
 SCHEMA_VERSION = 1
 ENDED = ("finished", "diverged")
@@ -90,6 +92,14 @@ class Run:
             raise InputError(f"{self.folder}: no {metric} was measured on split {split!r}")
         return float(chosen.value.iloc[-1])
 
+    def progress(self, steps: int) -> Progress:
+        """Where the run stands in a training of `steps` steps."""
+        table = self.metrics()
+        newest = table[(table.metric == "accuracy") & (table.group == "")].drop_duplicates("split", keep="last")
+        accuracies = {str(split): float(value) for split, value in zip(newest.split, newest.value, strict=True)}
+        environment = self.environment
+        return Progress(self.name, environment.get("step", 0), steps, float("nan"), accuracies, environment["status"])
+
     def model(self) -> PreTrainedModel:
         """The trained model; InputError while the run has not ended."""
         if not (self.folder / "model").is_dir():
@@ -100,6 +110,18 @@ class Run:
         """Steps whose parameters are on disk."""
         found = (self.folder / "checkpoints").glob("step-*.safetensors")
         return sorted(int(path.stem.removeprefix("step-")) for path in found if "optimizer" not in path.name)
+
+
+def find_runs(folder: Path | str) -> list[Run]:
+    """All runs at or below `folder`, sorted by path; raises InputError if there is none."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"folder={str(folder)!r}: no such folder")
+    found = (path.parent for path in sorted(root.rglob("config.json")))
+    runs = [Run(path) for path in found if (path / "environment.json").is_file()]
+    if not runs:
+        raise InputError(f"folder={str(folder)!r}: holds no runs")
+    return runs
 
 
 class Checkpoint(NamedTuple):
@@ -122,7 +144,7 @@ class RunWriter:
     def claim(self, config: Mapping[str, Any]) -> None:
         """Lock the folder for this process and check that it is new or holds a run of the same settings.
 
-        Raises InputError if it holds something else, cannot be made, or another process trains in it.
+        Raises FolderInUse if another process trains in it, InputError if it holds something else or cannot be made.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -130,15 +152,12 @@ class RunWriter:
             self._descriptor = os.open(self.folder, os.O_RDONLY)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"out={str(self.folder)!r}: another process is training in this folder") from None
+            raise FolderInUse(f"out={str(self.folder)!r}: another process is training in this folder") from None
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise
             raise InputError(f"out={str(self.folder)!r}: cannot be used ({error.strerror})") from None
-        if (self.folder / "config.json").is_file():
-            _check_same(_read_json(self.folder / "config.json"), _as_json(config), self.folder)
-        elif any(path.name not in ("environment.json", "checkpoints") for path in _visible(self.folder)):
-            raise InputError(f"out={str(self.folder)!r}: the folder is not empty and holds no run; choose another")
+        check_folder(self.folder, config)
 
     def start(self, config: Mapping[str, Any], device: str) -> bool:
         """Write the claimed folder's configuration and environment; return whether its run had ended before."""
@@ -192,10 +211,10 @@ class RunWriter:
         with replacing(self.folder / "metrics.parquet") as temporary:
             pd.DataFrame(rows, columns=_COLUMNS).to_parquet(temporary, index=False)
 
-    def finish(self, status: str, *, step: int, wall_time: float, reason: str | None = None) -> None:
-        """Record how the run ended; `wall_time` in seconds is added to that of earlier parts of the run."""
+    def note(self, status: str, *, step: int, seconds: float, reason: str | None = None) -> None:
+        """Record where the run stands; `seconds` are those since the last note and add up to its wall time."""
         known = self._environment()
-        known |= {"status": status, "step": step, "wall_time_seconds": known["wall_time_seconds"] + wall_time}
+        known |= {"status": status, "step": step, "wall_time_seconds": known["wall_time_seconds"] + seconds}
         _write_json(self.folder / "environment.json", known | ({"reason": reason} if reason else {}))
 
     def close(self) -> None:
@@ -205,6 +224,18 @@ class RunWriter:
             self._descriptor = None
             with suppress(OSError):
                 self.folder.rmdir()  # only if nothing was written
+
+
+def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise InputError unless `folder` is new, empty, or holds a run with the same values of what `config` names."""
+    if (folder / "config.json").is_file():
+        known, wanted = _read_json(folder / "config.json"), _as_json(config)
+        different = sorted(key for key in wanted if known.get(key) != wanted[key])
+        if different:
+            shown = ", ".join(f"{key}: {known.get(key)!r} there, {wanted[key]!r} here" for key in different)
+            raise InputError(f"out={str(folder)!r}: the folder holds a run with other settings ({shown})")
+    elif folder.exists() and any(path.name not in ("environment.json", "checkpoints") for path in _visible(folder)):
+        raise InputError(f"out={str(folder)!r}: the folder is not empty and holds no run; choose another")
 
 
 def environment(device: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,13 +275,6 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 def _visible(folder: Path) -> list[Path]:
     # What a killed process left half written does not count.
     return [path for path in folder.iterdir() if not path.name.endswith(".tmp")]
-
-
-def _check_same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    different = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
-    if different:
-        shown = ", ".join(f"{key}: {known.get(key)!r} there, {wanted.get(key)!r} here" for key in different)
-        raise InputError(f"out={str(folder)!r}: the folder holds a run with other settings ({shown})")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,23 +1,23 @@
 """The training loop: a population, its observers, its run folders."""
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from anchorlab.errors import Interrupted
 
+from .interrupts import NotedInterrupts
 from .monitor import Monitor, Progress
-from .population import Population, StepResult
+from .population import Advance, Population
 from .problem import Measurement
+from .stopping import StoppingRule
 from .store import Checkpoint, MetricRow, Run, RunWriter
 
 _PROGRESS_SECONDS = 0.5
+_BLOCK_SECONDS = 0.2  # between two looks at the losses, and hence at interrupts
+_WAITING_SHARE = 8  # a population is made smaller when this fraction of it has stopped
 
 
 class Observer(Protocol):
@@ -52,10 +52,11 @@ class TrainingPlan:
 
 
 class MemberRecord(NamedTuple):
-    """Where one member's run goes, and the settings written there."""
+    """Where one member's run goes, the settings written there, and when it may stop early."""
 
     folder: Path
     config: Mapping[str, Any]
+    stopping: Sequence[StoppingRule] = ()
 
 
 def train_population(
@@ -68,12 +69,20 @@ def train_population(
     """Train every member to `plan.steps`, or from its checkpoint onwards, and write its run folder.
 
     Members that had ended before are left as they are; the others continue from the newest checkpoint that all of them
-    have. A member whose loss or gradient is not finite stops with status `diverged`, the others go on. An interrupt
-    (SIGINT, SIGTERM, or the monitor's wish) lets the current step end, saves a checkpoint and raises Interrupted.
+    have. A member that meets one of its stopping rules after an evaluation ends there, with status `finished`; one
+    whose loss or gradient is not finite ends with status `diverged`. Those that ended leave the population at the next
+    checkpoint, which comes early when an eighth of the population has ended. An interrupt (SIGINT, SIGTERM, or the
+    monitor's wish) lets the steps at hand end, saves a checkpoint and raises Interrupted.
     Raises InputError if a folder holds something else.
     """
     _Session(population, records, plan, monitor).run()
     return [Run.open(record.folder) for record in records]
+
+
+class _End(NamedTuple):
+    status: str
+    reason: str | None
+    saved: Checkpoint
 
 
 class _Session:
@@ -89,27 +98,33 @@ class _Session:
         self.records = records
         self.writers = [RunWriter(record.folder) for record in records]
         self.metrics: list[list[MetricRow]] = [[] for _ in records]
+        self.ends: dict[int, _End] = {}  # of members that are still in the population
         self.monitor = monitor
-        self.began = self.shown = time.perf_counter()
+        self.interrupts = NotedInterrupts()
+        self.noted = time.perf_counter()
+        self.shown = float("-inf")
         self.step = 0
-        self.interrupted = False
+        self.step_seconds = _BLOCK_SECONDS
 
     def run(self) -> None:
         try:
             for writer, record in zip(self.writers, self.records, strict=True):
                 writer.claim(record.config)
-            ended = [member for member, record in enumerate(self.records) if self._start(member, record)]
-            self.population.remove(ended)
+            self.population.remove([member for member in self.population.members if self._had_ended(member)])
             if self.population.members:
                 self._resume()
-                with self._noting_interrupts():
+                with self.interrupts.noting():
                     self._train()
         finally:
             for writer in self.writers:
                 writer.close()
 
-    def _start(self, member: int, record: MemberRecord) -> bool:
-        return self.writers[member].start(record.config, self.population.device.type)
+    def _had_ended(self, member: int) -> bool:
+        writer = self.writers[member]
+        if not writer.start(self.records[member].config, self.population.device.type):
+            return False
+        self.monitor.report(Run.open(writer.folder).progress(self.plan.steps))
+        return True
 
     def _resume(self) -> None:
         writers = [self.writers[member] for member in self.population.members]
@@ -125,37 +140,98 @@ class _Session:
     def _train(self) -> None:
         if self.step == 0:
             self._observe()
+        self._apply_stopping_rules()
+        self._save(due=False)
         while self.step < self.plan.steps and self.population.members:
-            result = self.population.step(self.step)
-            diverged = {member: self._saved(member, self.step) for member in result.diverged}
-            self.population.remove(list(diverged))
-            self.step += 1
-            self._look_and_save(result, changed=bool(diverged))
-            # Their end is recorded last: until then a resumed training repeats the step with all members.
-            for member, saved in diverged.items():
-                self._end(member, "diverged", saved, reason=f"{result.diverged[member]} in step {self.step}")
+            result = self._advance()
+            self._note_diverged(result)
+            if self._is_time(self.plan.evaluate_every):
+                self._observe()
+                self._apply_stopping_rules()
+            stop = self.interrupts.noted or self.monitor.should_stop()
+            self._save(due=stop or self._is_time(self.plan.checkpoint_every))
+            self._show(result.losses)
+            if stop and self.step < self.plan.steps and self.population.members:
+                self._interrupt()
         for member in self.population.members:
-            self._end(member, "finished", self._saved(member, self.step))
+            self._record_end(member, "finished", None, self._saved(member))
 
-    def _look_and_save(self, result: StepResult, *, changed: bool) -> None:
-        done = self.step == self.plan.steps
-        stop = self.interrupted or self.monitor.should_stop()
-        if self.population.members and (done or self.step % self.plan.evaluate_every == 0):
-            self._observe()
-        if done or stop or changed or self.step % self.plan.checkpoint_every == 0:
-            self._checkpoint()
-        self._show(result.losses)
-        if stop and not done and self.population.members:
-            self._interrupt()
+    def _advance(self) -> Advance:
+        every = (self.plan.evaluate_every, self.plan.checkpoint_every)
+        until_event = min(self.plan.steps - self.step, *(count - self.step % count for count in every))
+        steps = min(until_event, max(1, int(_BLOCK_SECONDS / self.step_seconds)))
+        began = time.perf_counter()
+        result = self.population.advance(self.step, steps)
+        self.step_seconds = (time.perf_counter() - began) / steps
+        self.step += steps
+        return result
+
+    def _is_time(self, every: int) -> bool:
+        return self.step == self.plan.steps or self.step % every == 0
+
+    def _note_diverged(self, result: Advance) -> None:
+        for member, found in result.diverged.items():
+            if member not in self.ends:
+                reason = f"{found.reason} in step {found.step}"
+                self.ends[member] = _End("diverged", reason, self._saved(member, found.step - 1))
 
     def _observe(self) -> None:
         for observer in self.plan.observers:
             for found in observer.observe(self.population, self.step):
-                row = MetricRow(self.step, found.split, found.group, found.metric, found.value)
-                self.metrics[found.member].append(row)
+                if found.member not in self.ends:
+                    row = MetricRow(self.step, found.split, found.group, found.metric, found.value)
+                    self.metrics[found.member].append(row)
+
+    def _apply_stopping_rules(self) -> None:
+        for member in self.population.members:
+            if member not in self.ends and self.step < self.plan.steps:
+                reasons = (rule.reason(self.metrics[member]) for rule in self.records[member].stopping)
+                if reason := next(filter(None, reasons), None):
+                    self.ends[member] = _End("finished", f"stopped early: {reason}", self._saved(member))
+
+    def _save(self, *, due: bool) -> None:
+        """Write a checkpoint if one is due, or if many members wait to leave."""
+        # Who leaves when must not depend on the length of a block: the sums over a stack depend on its size.
+        crowded = self._is_time(self.plan.evaluate_every) and len(self.ends) * _WAITING_SHARE >= self._size()
+        if due or (self.ends and (crowded or len(self.ends) == self._size())):
+            self._checkpoint()
+
+    def _size(self) -> int:
+        return len(self.population.members)
+
+    def _checkpoint(self) -> None:
+        going_on = [member for member in self.population.members if member not in self.ends]
+        for member in going_on:
+            self.writers[member].checkpoint(self._saved(member))
+        # In this order all members that go on have a checkpoint in common, whenever this process is killed.
+        for member, end in self.ends.items():
+            self.writers[member].checkpoint(end.saved)
+            self._record_end(member, *end)
+            self.writers[member].prune(end.saved.step, keep_parameters=self.plan.keep_checkpoints)
+        self.population.remove(list(self.ends))
+        self.ends.clear()
+        for member in going_on:
+            self.writers[member].prune(self.step, keep_parameters=self.plan.keep_checkpoints)
+            self.writers[member].note("running", step=self.step, seconds=self._seconds())
+        self.noted = time.perf_counter()
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.noted
+
+    def _saved(self, member: int, step: int | None = None) -> Checkpoint:
+        # On the CPU, and copies: a member that waits to leave is trained on.
+        parameters = {n: t.detach().cpu().clone() for n, t in self.population.member_parameters(member).items()}
+        optimizer = {n: t.cpu().clone() for n, t in self.population.optimizer_state(member).items()}
+        return Checkpoint(self.step if step is None else step, parameters, optimizer, self.metrics[member])
+
+    def _record_end(self, member: int, status: str, reason: str | None, saved: Checkpoint) -> None:
+        writer = self.writers[member]
+        self.population.problem.save(member, saved.parameters, writer.folder / "model")
+        writer.note(status, step=saved.step, seconds=self._seconds(), reason=reason)
+        self.monitor.report(Run.open(writer.folder).progress(self.plan.steps))
 
     def _show(self, losses: Mapping[int, float]) -> None:
-        if time.perf_counter() - self.shown < _PROGRESS_SECONDS and self.step < self.plan.steps:
+        if time.perf_counter() - self.shown < _PROGRESS_SECONDS:
             return
         self.shown = time.perf_counter()
         for member in self.population.members:
@@ -163,54 +239,12 @@ class _Session:
             name = self.records[member].folder.name
             self.monitor.report(Progress(name, self.step, self.plan.steps, losses[member], accuracies))
 
-    def _checkpoint(self) -> None:
-        writers = {member: self.writers[member] for member in self.population.members}
-        for member, writer in writers.items():
-            writer.checkpoint(self._saved(member, self.step))
-        # Older ones go only when all members have the new one: they must continue from a common step.
-        for writer in writers.values():
-            writer.prune(self.step, keep_parameters=self.plan.keep_checkpoints)
-
-    def _saved(self, member: int, step: int) -> Checkpoint:
-        parameters = self.population.member_parameters(member)
-        return Checkpoint(step, parameters, self.population.optimizer_state(member), self.metrics[member])
-
-    def _end(self, member: int, status: str, saved: Checkpoint, *, reason: str | None = None) -> None:
-        writer = self.writers[member]
-        if reason:
-            writer.checkpoint(saved)
-            writer.prune(saved.step, keep_parameters=self.plan.keep_checkpoints)
-        parameters = {name: tensor.cpu() for name, tensor in saved.parameters.items()}
-        self.population.problem.save(member, parameters, writer.folder / "model")
-        elapsed = time.perf_counter() - self.began
-        writer.finish(status, step=saved.step, wall_time=elapsed, reason=reason)
-
     def _interrupt(self) -> None:
         for member in self.population.members:
-            elapsed = time.perf_counter() - self.began
-            self.writers[member].finish("interrupted", step=self.step, wall_time=elapsed)
-        folders = ", ".join(str(self.writers[member].folder) for member in self.population.members)
+            self.writers[member].note("interrupted", step=self.step, seconds=self._seconds())
+            self.monitor.report(Run.open(self.writers[member].folder).progress(self.plan.steps))
+        folders = [str(self.writers[member].folder) for member in self.population.members]
+        shown = ", ".join(folders) if len(folders) <= 3 else f"{len(folders)} runs beside {folders[0]}"
         raise Interrupted(
-            f"stopped after step {self.step} of {self.plan.steps}; run the same again to continue {folders}"
+            f"stopped after step {self.step} of {self.plan.steps}; run the same again to continue {shown}"
         )
-
-    @contextmanager
-    def _noting_interrupts(self) -> Iterator[None]:
-        # Stopping in the middle of an update would leave parameters that no undisturbed run passes through. A second
-        # interrupt acts at once; the last checkpoint then stands.
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            signal.signal(number, before[signal.Signals(number)])
-
-        for number in before:
-            signal.signal(number, note)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -48,7 +48,7 @@ def embedding(
     if members > 1:  # one table of all members: row `member * vocabulary + token`
         offsets = torch.arange(members, device=input_ids.device) * vocabulary
         input_ids = input_ids + offsets[:, None, None]
-    token_rows = functional.embedding(input_ids, tokens.view(members * vocabulary, width))
+    token_rows = functional.embedding(input_ids, tokens.reshape(members * vocabulary, width))
     return token_rows + positions[:, None, : input_ids.shape[-1]]
 
 

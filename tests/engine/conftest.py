@@ -1,5 +1,6 @@
 """Small problems of both kinds: a quadratic one in float64 that knows no tokens, and a sequence problem."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class LinearRegression:
     def batch(self, members: Sequence[int], step: int) -> tuple[Tensor, Tensor, Tensor]:
         random = [torch.Generator().manual_seed(1000 * self.seeds[m] + step) for m in members]
         x = torch.stack([torch.randn(8, 4, dtype=torch.float64, generator=r) for r in random])
-        scale = torch.tensor([float("inf") if m == self.poison and step == 3 else 1.0 for m in members])
+        scale = torch.tensor([math.inf if m == self.poison and step == 3 else 1.0 for m in members])
         return x, x.sum(-1, keepdim=True).repeat(1, 1, 3), scale
 
     def loss(self, parameters: Mapping[str, Tensor], batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -66,7 +67,11 @@ def rows() -> Rows:
 @pytest.fixture
 def sequences(rows: Rows) -> Callable[..., SequenceProblem]:
     def make(
-        seeds: Sequence[int], model: str = "post_ln", batch_size: int | None = 16, order_seed: int = 0
+        seeds: Sequence[int],
+        model: str = "post_ln",
+        batch_size: int | None = 16,
+        order_seed: int = 0,
+        device: str = "cpu",
     ) -> SequenceProblem:
         built = models.build(model, 12, 5, layers=2, heads=1, width=12)
 
@@ -77,6 +82,7 @@ def sequences(rows: Rows) -> Callable[..., SequenceProblem]:
 
             return SequenceMember({"train": rows, "test": rows.head(20)}, initialize, order_seed)
 
-        return SequenceProblem(built, [member(seed) for seed in seeds], batch_size=batch_size, evaluation_rows=30)
+        members = [member(seed) for seed in seeds]
+        return SequenceProblem(built, members, batch_size=batch_size, evaluation_rows=30, device=device)
 
     return make

@@ -4,7 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from anchorlab.engine import Monitor, Progress, train_in_processes
+from anchorlab.engine import Monitor, Progress, Run, train_in_processes
 from anchorlab.errors import Interrupted
 
 # Workers import the function that they run, hence a module of its own.
@@ -25,9 +25,8 @@ def work(item, monitor):
     writer.claim(config)
     writer.start(config, "cpu")
     monitor.report(Progress(folder.name, value, 10, 0.5, {"test": 1.0}))
-    writer.finish("finished", step=10, wall_time=0.0)
+    writer.note("finished", step=10, seconds=0.0)
     writer.close()
-    return folder
 """
 
 
@@ -38,12 +37,12 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("pool_work")
 
 
-def test_pool_returns_runs_in_order_with_one_thread_each(pool: ModuleType, tmp_path: Path) -> None:
+def test_pool_does_every_item_with_one_thread_each(pool: ModuleType, tmp_path: Path) -> None:
     seen: list[Progress] = []
     items = [(tmp_path / f"run{value}", value) for value in (3, 1, 2)]
-    runs = train_in_processes(pool.work, items, processes=2, monitor=Monitor(seen.append))
-    assert [run.config["value"] for run in runs] == [3, 1, 2]
-    assert {run.config["threads"] for run in runs} == {1}
+    train_in_processes(pool.work, items, processes=2, monitor=Monitor(seen.append))
+    assert {Run.open(folder).config["value"] for folder, _ in items} == {3, 1, 2}
+    assert {Run.open(folder).config["threads"] for folder, _ in items} == {1}
     assert {progress.member for progress in seen} == {"run1", "run2", "run3"}
 
 

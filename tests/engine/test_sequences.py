@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -35,11 +36,15 @@ def test_loss_and_gradients_are_those_of_the_full_forward(sequences: Callable[..
 def test_epochs_are_permutations_cut_into_whole_batches(sequences: Callable[..., Any], rows: Rows) -> None:
     problem = sequences([0], batch_size=16)
     assert problem.steps_per_epoch == 4
-    orders = [problem._order(0, epoch).tolist() for epoch in (0, 1, 0)]
-    assert sorted(orders[0]) == list(range(70))
-    assert orders[0] == orders[2] != orders[1]
-    later = problem.batch([0], 6).tokens[0]
-    assert torch.equal(later, rows.tokens[orders[1][32:48]])
+    first, second, again = (
+        torch.cat([problem.batch([0], 4 * epoch + step).tokens[0] for step in range(4)]).tolist() for epoch in (0, 1, 0)
+    )
+    known = Counter(map(tuple, rows.tokens.tolist()))
+    for epoch in (first, second):
+        assert len(epoch) == 64
+        assert not Counter(map(tuple, epoch)) - known
+    assert first == again != second
+    assert torch.equal(problem.batch([0], 4).tokens[0], torch.tensor(second[:16]))
 
 
 def test_order_depends_on_its_own_seed(sequences: Callable[..., Any]) -> None:
@@ -76,5 +81,48 @@ def test_wrong_batch_size_and_unequal_members(rows: Rows) -> None:
     with pytest.raises(InputError, match=r"batch_size=71: must be between 1 and the 70 training rows"):
         SequenceProblem(model, [member], batch_size=71)
     other = SequenceMember({"train": rows.head(60)}, lambda model: None, 0)
-    with pytest.raises(InputError, match=r"equally many training rows, got \[60, 70\]"):
+    with pytest.raises(InputError, match=r"splits of the same sizes, got train 60; train 70"):
         SequenceProblem(model, [member, other], batch_size=4)
+
+
+def test_members_with_data_sets_of_their_own(rows: Rows) -> None:
+    model = models.build("post_ln", 12, 5, layers=1, heads=1, width=8)
+
+    def initialize(module: Any) -> None:
+        models.initialize(module, rule="arxiv-2405.05409", rate=0.5, generator=torch.Generator().manual_seed(0))
+
+    mirrored = Rows(rows.tokens.flip(1), rows.labels, rows.groups, rows.group_names)
+    splits = {"train": rows, "test": rows.head(20)}, {"train": mirrored, "test": mirrored.head(20)}
+    members = [SequenceMember(splits[which], initialize, seed) for which, seed in ((0, 1), (1, 1), (0, 2), (1, 1))]
+    together = SequenceProblem(model, members, batch_size=16)
+    alone = [SequenceProblem(model, [member], batch_size=16) for member in members]
+    parameters = stacked(together)
+    found = together.evaluate(parameters, [0, 1, 2, 3])
+    for member, problem in enumerate(alone):
+        for step in (0, 5):
+            both = together.batch([3, member, 0], step), problem.batch([0], step)
+            assert torch.equal(both[0].tokens[1], both[1].tokens[0])
+            assert torch.equal(both[0].labels[1], both[1].labels[0])
+        own = problem.evaluate({name: p[member : member + 1] for name, p in parameters.items()}, [0])
+        theirs = [m._replace(member=0) for m in found if m.member == member]
+        assert [m[:4] for m in own] == [m[:4] for m in theirs]
+        assert [m.value for m in own] == pytest.approx([m.value for m in theirs], abs=1e-6)
+
+
+def test_commutativity_is_the_share_of_rows_answered_alike(rows: Rows) -> None:
+    model = models.build("post_ln", 12, 5, layers=1, heads=1, width=8)
+
+    def initialize(module: Any) -> None:
+        models.initialize(module, rule="arxiv-2405.05409", rate=0.2, generator=torch.Generator().manual_seed(0))
+
+    swapped = rows.tokens[:, [0, 2, 1, 3, 4]]
+    ood = Rows(rows.tokens, rows.labels, rows.groups, (), swapped)
+    problem = SequenceProblem(model, [SequenceMember({"train": rows, "ood": ood}, initialize, 0)], batch_size=16)
+    with torch.no_grad():
+        found = problem.evaluate(stacked(problem), [0])
+        answers = [model(tokens).logits[:, -1].argmax(-1) for tokens in (rows.tokens, swapped)]
+    expected = (answers[0] == answers[1]).double().mean().item()
+    assert 0 < expected < 1
+    measured = [m for m in found if m.metric == "commutativity"]
+    assert [(m.split, m.group) for m in measured] == [("ood", "")]
+    assert measured[0].value == pytest.approx(expected)

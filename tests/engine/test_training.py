@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from anchorlab.engine import (
     store,
     train_population,
 )
+from anchorlab.engine.store import MetricRow
 from anchorlab.errors import InputError, Interrupted
 
 SETTINGS = OptimizerSettings("adamw", Schedule(1e-3, 1e-2, 1e-3, 5, 30), weight_decay=0.1, clip_norm=1.0)
@@ -101,10 +102,10 @@ def test_crash_and_resume_is_bit_identical(sequences: Callable[..., Any], tmp_pa
 
 def test_interrupt_saves_and_resumes_bit_identically(sequences: Callable[..., Any], tmp_path: Path) -> None:
     (whole,) = run(sequences([0]), tmp_path / "whole")
-    with pytest.raises(Interrupted, match="stopped after step 16 of 30; run the same again"):
+    with pytest.raises(Interrupted, match="stopped after step 15 of 30; run the same again"):
         run(sequences([0]), tmp_path / "cut", interrupted_at(15, lambda: signal.raise_signal(signal.SIGINT)))
     assert Run.open(tmp_path / "cut/m0").status == "interrupted"
-    assert Run.open(tmp_path / "cut/m0").checkpoints() == [16]
+    assert Run.open(tmp_path / "cut/m0").checkpoints() == [15]
     (cut,) = run(sequences([0]), tmp_path / "cut")
     pd.testing.assert_frame_equal(whole.metrics(), cut.metrics(), check_exact=True)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -164,6 +165,71 @@ def test_resume_around_a_divergence_is_bit_identical(
         pd.testing.assert_frame_equal(a.metrics(), b.metrics(), check_exact=True)
 
 
+@dataclass(frozen=True)
+class NormAbove:
+    """A stopping rule that reads the measured norm of the weights."""
+
+    limit: float
+
+    def reason(self, history: Sequence[MetricRow]) -> str | None:
+        newest = history[-1].value if history else 0.0
+        return f"norm {newest:.2f}" if newest > self.limit else None
+
+
+@pytest.mark.parametrize(("members", "stopped"), [(3, {1}), (3, {0, 1, 2}), (20, {4}), (20, {2, 5, 9}), (1, {0})])
+def test_members_that_stop_early_leave_and_disturb_nobody(
+    linear: Callable[..., Any], tmp_path: Path, members: int, stopped: set[int]
+) -> None:
+    plan = TrainingPlan(30, 3, 10)
+    undisturbed = run(linear(range(members)), tmp_path / "all", plan)
+    population = Population(linear(range(members)), [SETTINGS] * members)
+    sizes = []
+
+    @dataclass
+    class Sizes:
+        def observe(self, population: Population, step: int) -> list[Measurement]:
+            sizes.append((step, len(population.members)))
+            return population.evaluate()
+
+    limits = {m: undisturbed[m].metrics().query("step == 12").value.item() * (1 - 1e-9) for m in stopped}
+    rising = {m for m in stopped if undisturbed[m].metrics().query("step < 12").value.max() < limits[m]}
+    rules = {m: [NormAbove(limits[m])] for m in rising}
+    records = [MemberRecord(tmp_path / f"few/m{m}", {"seed": m}, rules.get(m, ())) for m in range(members)]
+    plan = TrainingPlan(30, 3, 10, observers=(Sizes(),))
+    runs = train_population(population, records, plan)
+    for member, (one, other) in enumerate(zip(runs, undisturbed, strict=True)):
+        last = 12 if member in rising else 30
+        assert (one.status, one.environment["step"], one.checkpoints()) == ("finished", last, [last])
+        assert ("stopped early: norm" in one.environment.get("reason", "")) == (member in rising)
+        expected = other.metrics()[other.metrics().step <= last].reset_index(drop=True)
+        pd.testing.assert_frame_equal(one.metrics(), expected, rtol=1e-12)
+        saved = torch.load(one.folder / "model/linear.pt")["weight"].norm().item()
+        assert saved == pytest.approx(expected.value.iloc[-1])
+    # One of three or three of twenty leave at once, one of twenty with the next checkpoint.
+    crowd = len(rising) * 8 >= members
+    assert max((step for step, size in sizes if size == members), default=0) == (
+        30 if not rising else 12 if crowd else 18
+    )
+
+
+@pytest.mark.parametrize("step", [3, 12, 15, 18, 21])
+def test_resume_around_an_early_stop_is_bit_identical(linear: Callable[..., Any], tmp_path: Path, step: int) -> None:
+    def train(folder: str, *observers: Any) -> list[Run]:
+        plan = TrainingPlan(30, 3, 10, observers=observers or (Evaluation(),))
+        records = [MemberRecord(tmp_path / folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
+        return train_population(Population(linear(range(20)), [SETTINGS] * 20), records, plan)
+
+    rules: dict[int, list[Any]] = {}
+    history = train("free")[4].metrics()
+    rules[4] = [NormAbove(history.query("step == 12").value.item() * (1 - 1e-9))]
+    whole = train("whole")
+    with pytest.raises(RuntimeError, match="went away"):
+        train("cut", At(step, crash))
+    for one, other in zip(train("cut"), whole, strict=True):
+        assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
+        pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
+
+
 def test_last_member_may_diverge_when_observers_are_due(linear: Callable[..., Any], tmp_path: Path) -> None:
     (only,) = run(linear([1], poison=0), tmp_path, TrainingPlan(8, 4, 4))
     assert (only.status, only.environment["step"]) == ("diverged", 3)
@@ -176,12 +242,14 @@ def test_folder_left_by_a_kill_at_the_very_start_is_used(linear: Callable[..., A
 
 
 def test_wish_to_stop_saves_where_it_stops(sequences: Callable[..., Any], tmp_path: Path) -> None:
-    wishes = iter([False] * 6 + [True])
-    monitor = Monitor(should_stop=lambda: next(wishes))
+    wishes = iter([False, True])
+    seen: list[Progress] = []
+    monitor = Monitor(seen.append, lambda: next(wishes))
     population = Population(sequences([0]), [SETTINGS])
-    with pytest.raises(Interrupted, match="stopped after step 7 of 30"):
+    with pytest.raises(Interrupted, match=r"stopped after step \d+ of 30"):
         train_population(population, [MemberRecord(tmp_path / "m0", {"seed": 0})], PLAN, monitor=monitor)
-    assert Run.open(tmp_path / "m0").checkpoints() == [7]
+    assert Run.open(tmp_path / "m0").checkpoints() == [seen[-1].step]
+    assert (seen[-1].status, 1 < seen[-1].step < 30) == ("interrupted", True)
     (whole,) = run(sequences([0]), tmp_path / "whole")
     (resumed,) = run(sequences([0]), tmp_path)
     pd.testing.assert_frame_equal(whole.metrics(), resumed.metrics(), check_exact=True)

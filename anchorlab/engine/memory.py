@@ -1,0 +1,42 @@
+"""How this process gets memory from the system, and what it does when there is too little."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import torch
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_KEPT = 2**30
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next tensor, for this process alone.
+
+    By default every tensor above 32 MiB is mapped anew and filled with zeros by the system each time, which takes
+    longer than many of the operations on it. Does nothing where the C library is not glibc.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2 * _KEPT - 1), (_M_TOP_PAD, _KEPT // 8)):
+                mallopt(option, value)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can still be had on `device`; on systems that do not tell, a cautious 4 GiB."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    table = Path("/proc/meminfo")
+    if not table.exists():
+        return 4 * 2**30
+    (found,) = (line.split()[1] for line in table.read_text().splitlines() if line.startswith("MemAvailable:"))
+    return int(found) * 1024
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a tensor did not fit; torch has no type of its own for this on a CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
