@@ -2,7 +2,7 @@
 
 import typer
 
-from . import models, run, tasks, train
+from . import models, run, sweep, tasks, train
 
 app = typer.Typer(
     name="anchorlab",
@@ -16,3 +16,4 @@ app.add_typer(models.app, name="models")
 app.command("generate")(tasks.generate)
 app.command("train")(train.train)
 app.command("run")(run.run)
+app.command("sweep")(sweep.sweep)

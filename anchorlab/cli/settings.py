@@ -1,10 +1,21 @@
 """Settings written as NAME=VALUE."""
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
 
 from anchorlab.errors import InputError
+
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="any other setting of Experiment; task.NAME sets a task's parameter, model.NAME an option of the model",
+    ),
+]
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -25,3 +36,21 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             parsed[name] = text
     return parsed
+
+
+def merge_settings(chosen: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of Experiment: those `chosen` by options, and `settings`, where task.NAME and model.NAME may occur.
+
+    Raises `InputError` for a setting that has an option or argument of its own.
+    """
+    fields = {"task": "task_fields", "model": "model_options"}
+    merged = dict(chosen)
+    for name, value in settings.items():
+        prefix, dot, rest = name.partition(".")
+        if dot and prefix in fields:
+            merged.setdefault(fields[prefix], {})[rest] = value
+        elif name in ("task", "data", *fields.values(), *chosen):
+            raise InputError(f"--set: {name!r} has an option or argument of its own, or is written task.… or model.…")
+        else:
+            merged[name] = value
+    return merged

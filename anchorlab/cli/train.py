@@ -5,18 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anchorlab.errors import InputError
-
-from .settings import parse_settings
-
-Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="any other setting of Experiment; task.NAME sets a task's parameter, model.NAME an option of the model",
-    ),
-]
+from .settings import Set, merge_settings, parse_settings
 
 
 def train(
@@ -46,21 +35,7 @@ def train(
         **{"steps": steps, "epochs": epochs, "seed": seed, "data_seed": data_seed},
     }
     chosen = {name: value for name, value in named.items() if value is not None}
-    _train(_merged(chosen, parse_settings(settings)), out)
-
-
-def _merged(chosen: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    groups: dict[str, dict[str, Any]] = {"task": {}, "model": {}}
-    fields = {"task": "task_fields", "model": "model_options"}
-    for name, value in settings.items():
-        prefix, dot, rest = name.partition(".")
-        if dot and prefix in groups:
-            groups[prefix][rest] = value
-        elif name in ("task", "data", *fields.values(), *chosen):
-            raise InputError(f"--set: {name!r} has an option or argument of its own, or is written task.… or model.…")
-        else:
-            chosen[name] = value
-    return chosen | {fields[prefix]: given for prefix, given in groups.items() if given}
+    _train(merge_settings(chosen, parse_settings(settings)), out)
 
 
 def _train(settings: dict[str, Any], out: Path | None) -> None:

@@ -1,7 +1,22 @@
-"""Experiments: settings, training and the main job, on top of tasks, models, engine, analysis and report."""
+"""Experiments: settings, training, sweeps and the main job, on top of tasks, models, engine, analysis and report."""
 
 from .contrast import Contrast, run_contrast
 from .experiment import Experiment
-from .training import train, train_all
+from .grids import grid
+from .live import live_grid
+from .sweep_file import read_sweep
+from .sweeps import sweep
+from .training import train
+from .values import parse_values
 
-__all__ = ["Contrast", "Experiment", "run_contrast", "train", "train_all"]
+__all__ = [
+    "Contrast",
+    "Experiment",
+    "grid",
+    "live_grid",
+    "parse_values",
+    "read_sweep",
+    "run_contrast",
+    "sweep",
+    "train",
+]

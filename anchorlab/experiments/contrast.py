@@ -12,7 +12,7 @@ from anchorlab.errors import InputError
 from anchorlab.report import write
 
 from .experiment import Experiment
-from .training import train_all
+from .sweeps import sweep
 
 # The smallest member of the composite family that shows the contrast for every seed. With two anchors nothing tells
 # what the unseen pairs do. With three, (a,c) does what the seen pair (b,b) does, which puts the rule within reach of a
@@ -77,7 +77,7 @@ def run_contrast(task: str, out: Path | str, *, seed: int = 0, progress: bool | 
     """
     experiments = contrast_experiments(task, seed)
     folder = Path(out)
-    runs = train_all(list(experiments.values()), [folder / name for name in experiments], progress=progress)
+    runs = sweep(experiments, folder, progress=progress)
     command = shlex.join(["anchorlab", "run", task, "--seed", str(seed), "--out", str(out)])
     with working("explaining both networks", enabled=progress):
         explanations = tuple(explain(run) for run in runs)

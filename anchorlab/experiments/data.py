@@ -14,6 +14,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from anchorlab import tasks
+from anchorlab.analysis.pairs import swap_anchors, swapped_name, task_pairs
 from anchorlab.engine import Rows
 from anchorlab.errors import InputError
 
@@ -54,8 +55,18 @@ def _draw(experiment: Experiment) -> ExperimentData:
     splits = {}
     for split in task.splits:
         sample = task.sample(split, sizes[split], experiment.data_seed)
-        splits[split] = Rows(_tensor(sample.tokens), _tensor(sample.label), _tensor(sample.group), task.group_names)
+        exchanged = _exchanged(task, sample.tokens) if split == "ood" else None
+        rows = _tensor(sample.tokens), _tensor(sample.label), _tensor(sample.group)
+        splits[split] = Rows(*rows, task.group_names, exchanged)
     return ExperimentData(splits, task.vocabulary.size, task.length)
+
+
+def _exchanged(task: tasks.Task, tokens: Integers) -> torch.Tensor | None:
+    """The rows with their two anchors exchanged, if that gives pairs of the task and never the same row again."""
+    pairs = task_pairs(task)
+    if pairs is None or not pairs.exchangeable or any(pair == swapped_name(pair) for pair in pairs.unseen):
+        return None
+    return _tensor(swap_anchors(tokens, task.locate(tokens).anchor_positions))
 
 
 def _read(experiment: Experiment) -> ExperimentData:

@@ -8,7 +8,7 @@ from pydantic import Field, FiniteFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from anchorlab import models, tasks
-from anchorlab.engine import OptimizerSettings, Schedule
+from anchorlab.engine import Fitted, OptimizerSettings, Plateau, Schedule, StoppingRule, TargetAccuracy
 from anchorlab.errors import InputError
 from anchorlab.validation import check_known, checked
 
@@ -49,7 +49,10 @@ class Experiment:
         clip_norm: bound on the gradient norm; None: no clipping.
         batch_size: rows a step, or `all`; None stands for 256, and for all rows with `gd`.
         steps, epochs: how long; give one of them.
-        precision: `bfloat16` is autocast over float32 parameters.
+        precision: `bfloat16` is autocast over float32 parameters; `tf32` needs a GPU.
+        stop_fitted, stop_accuracy, stop_plateau: end before the last step when, at an evaluation, all evaluated
+            training rows are answered; the accuracy of every split in {split: accuracy} is reached; or the training
+            loss has not fallen by 1 % in that many evaluations.
 
     Looking and saving:
         evaluate_every, checkpoint_every: in steps (defaults: 20 evaluations and 5 checkpoints in all).
@@ -96,7 +99,10 @@ class Experiment:
     batch_size: PositiveInt | Literal["all"] | None = None
     steps: PositiveInt | None = None
     epochs: PositiveInt | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    stop_fitted: bool = False
+    stop_accuracy: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
+    stop_plateau: PositiveInt | None = None
 
     evaluate_every: PositiveInt | None = None
     evaluation_rows: PositiveInt = 2_000
@@ -136,6 +142,8 @@ class Experiment:
         self._refuse_unread("optimizer", unread[self.optimizer])
         if self.schedule == "constant":
             self._refuse_unread("schedule", ["warmup", "initial_learning_rate", "final_learning_rate"])
+        for split in self.stop_accuracy:
+            check_known("stop_accuracy", split, ("train", "test", "ood"))
 
     def _refuse_unread(self, by: str, names: list[str]) -> None:
         for name in names:
@@ -169,6 +177,14 @@ class Experiment:
             momentum=self.momentum,
             clip_norm=self.clip_norm,
         )
+
+    def stopping_rules(self) -> list[StoppingRule]:
+        """When training may end before its last step."""
+        return [
+            *([Fitted()] if self.stop_fitted else []),
+            *([TargetAccuracy(self.stop_accuracy)] if self.stop_accuracy else []),
+            *([Plateau(self.stop_plateau)] if self.stop_plateau else []),
+        ]
 
     def _schedule(self, units: int) -> Schedule:
         peak = self.learning_rate

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from anchorlab import Experiment, Run, models, tasks, train, train_all
+from anchorlab import Experiment, Run, models, tasks, train
 from anchorlab.errors import InputError
 from anchorlab.experiments.training import default_name
 
@@ -100,26 +100,6 @@ def test_full_batch_gradient_descent_falls_every_step(tmp_path: Path) -> None:
 def test_epochs_are_counted_in_whole_batches(tmp_path: Path) -> None:
     run = train(small(epochs=2), tmp_path / "run", progress=False)
     assert run.environment["step"] == run.config["total_steps"] == 2 * (600 // 32)
-
-
-def test_stacked_and_pool_and_single_agree(tmp_path: Path) -> None:
-    experiments = [small(steps=10, seed=1, weight_decay=0.5), small(steps=10, seed=2, initialization_rate=0.3)]
-    tables = {}
-    for placement in ("stacked", "pool"):
-        folders = [tmp_path / placement / str(index) for index in (0, 1)]
-        runs = train_all(experiments, folders, placement=placement, progress=False)
-        tables[placement] = [run.metrics() for run in runs]
-    single = [train(e, tmp_path / "single" / str(i), progress=False).metrics() for i, e in enumerate(experiments)]
-    for index in (0, 1):
-        pd.testing.assert_frame_equal(tables["stacked"][index], single[index], rtol=1e-4, atol=1e-5)
-        pd.testing.assert_frame_equal(tables["pool"][index], single[index], rtol=1e-4, atol=1e-5)
-
-
-def test_stack_of_different_shapes_is_refused(tmp_path: Path) -> None:
-    experiments = [small(steps=2), small(steps=2, width=8)]
-    with pytest.raises(InputError, match="width: members of one stack need the same value, got 16, 8"):
-        train_all(experiments, [tmp_path / "a", tmp_path / "b"], placement="stacked")
-    assert not list(tmp_path.iterdir())
 
 
 def test_bad_values_stop_before_anything_is_written(tmp_path: Path) -> None:
@@ -244,13 +224,13 @@ def test_models_of_runs_open_with_plain_transformers(tmp_path: Path) -> None:
 def stop_pool(tmp_path: Path, number: int) -> subprocess.CompletedProcess[str]:
     """Train two members in a pool, send a signal to the parent alone once both have begun, and return its end."""
     program = (
-        "import pathlib, sys; from anchorlab.cli import main; from anchorlab.cli import app as module\n"
-        "from anchorlab import Experiment, train_all\n"
+        "import sys; from anchorlab.cli import main; from anchorlab.cli import app as module\n"
+        "from anchorlab import Experiment, sweep\n"
         "@module.app.command('pool')\n"
         "def pool(out: str) -> None:\n"
-        "    members = [Experiment(task='identity', model='post_ln', width=16, train_rows=500, steps=200_000,\n"
-        "                          checkpoint_every=100_000, seed=seed, device='cpu') for seed in (0, 1)]\n"
-        "    train_all(members, [pathlib.Path(out) / str(seed) for seed in (0, 1)], placement='pool')\n"
+        "    members = {str(seed): Experiment(task='identity', model='post_ln', width=16, train_rows=500,\n"
+        "        steps=200_000, checkpoint_every=100_000, seed=seed, device='cpu') for seed in (0, 1)}\n"
+        "    sweep(members, out, placement='pool')\n"
         "main(['pool', sys.argv[1]])\n"  # no guard: a script may train in a pool without one
     )
     script = tmp_path / "program.py"
@@ -283,5 +263,3 @@ def test_killed_parent_takes_its_workers_along(tmp_path: Path) -> None:
     while {Run.open(tmp_path / seed).status for seed in "01"} != {"interrupted"}:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    again = train_all([], [], placement="pool")
-    assert again == []

@@ -1,0 +1,190 @@
+"""Train many networks: cut into populations, sent to a launcher, every member into a run folder of its own."""
+
+import fcntl
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from anchorlab.engine import Monitor, Run, train_in_processes
+from anchorlab.engine.progress import working
+from anchorlab.engine.ray_launcher import train_on_ray
+from anchorlab.engine.store import ENDED, check_folder
+from anchorlab.errors import FolderInUse, InputError
+from anchorlab.files import replacing
+from anchorlab.validation import check_known
+
+from .experiment import Experiment
+from .live import live_grid
+from .placement import Measured, Placement, measure, read_measured
+from .populations import device_of, shape_of, train_members
+
+Launcher = Literal["local", "ray"]
+Members = Sequence[tuple[Experiment, Path]]
+Launch = Callable[..., None]
+
+_PLAN = "sweep.json"
+_SCHEMA_VERSION = 1
+_POPULATIONS_ON_RAY = 16  # a cluster's size is not known before it is there
+
+
+def sweep(
+    experiments: Mapping[str, Experiment],
+    out: Path | str,
+    *,
+    launcher: Launcher = "local",
+    address: str | None = None,
+    placement: Placement = "auto",
+    progress: bool | None = None,
+) -> list[Run]:
+    """Train every experiment into the run folder `out/<its name>` and return the runs in the order of `experiments`.
+
+    Members of one shape are trained in populations: `pool` means one member each, `stacked` as many as memory allows,
+    `auto` the faster of these by a measurement of some seconds (its numbers are in `out/sweep.json`). On a CPU every
+    core trains a population, in one thread; on a machine with GPUs, every GPU. With `launcher="ray"` populations go to
+    the cluster at `address` (see `engine.ray_launcher.train_on_ray`), one processor each, or one GPU for experiments
+    with `device="cuda"`; `out` must be on a file system that all its machines share.
+
+    The same call on the same folder continues a stopped sweep; ended members are not trained again. Members may be
+    added. `progress` as in `live_grid`.
+
+    Raises InputError for a wrong value, a folder that holds something else, or one that another sweep is using;
+    Interrupted when stopped.
+    """
+    check_known("launcher", launcher, ("local", "ray"))
+    check_known("placement", placement, ("auto", "pool", "stacked"))
+    if not experiments:
+        raise InputError("experiments: there are none")
+    folder = Path(out)
+    for name in experiments:
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise InputError(f"experiments: {name!r} cannot be the name of a folder")
+    with _claimed(folder):
+        for name, experiment in experiments.items():
+            check_folder(folder / name, experiment.record())
+        groups = _groups(experiments, folder)
+        launch = _launcher(launcher, address, groups)
+        populations = [
+            population
+            for group in groups
+            for population in _cut(group, _size(group, folder, placement, launcher, launch, progress))
+        ]
+        order = {folder / name: index for index, name in enumerate(experiments)}
+        populations.sort(key=lambda members: order[members[0][1]])
+        with live_grid(experiments, enabled=progress) as monitor:
+            launch(_train, [members for members in populations if not _had_ended(members, monitor)], monitor=monitor)
+    return [Run.open(folder / name) for name in experiments]
+
+
+def _train(members: Members, monitor: Monitor) -> None:
+    train_members([experiment for experiment, _ in members], [folder for _, folder in members], monitor)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Keep other sweeps out of the folder; the system lifts the lock when this process ends, in whatever way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"out={str(folder)!r}: cannot be used ({error.strerror})") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise FolderInUse(f"out={str(folder)!r}: another sweep is running in this folder; let it end first") from None
+    finally:
+        os.close(descriptor)
+
+
+def _groups(experiments: Mapping[str, Experiment], folder: Path) -> list[Members]:
+    """Members that can be trained together."""
+    groups: dict[Any, list[tuple[Experiment, Path]]] = defaultdict(list)
+    for name, experiment in experiments.items():
+        groups[shape_of(experiment)].append((experiment, folder / name))
+    return list(groups.values())
+
+
+def _launcher(launcher: Launcher, address: str | None, groups: Sequence[Members]) -> Launch:
+    if launcher == "local":
+        devices = {device_of(members[0][0]).type for members in groups}
+        gpus = torch.cuda.device_count() if "cuda" in devices else None
+        return partial(train_in_processes, processes=gpus)
+    gpu = any(members[0][0].device == "cuda" for members in groups)
+    return partial(train_on_ray, address=address, gpus=1 if gpu else 0)
+
+
+def _size(
+    group: Members, folder: Path, placement: Placement, launcher: Launcher, launch: Launch, progress: bool | None
+) -> int:
+    """How many members a population of this group has."""
+    on_gpu = torch.cuda.is_available() or group[0][0].device == "cuda"
+    places = _POPULATIONS_ON_RAY if launcher == "ray" else torch.cuda.device_count() if on_gpu else _cores()
+    limit = -(-len(group) // places)
+    if placement == "pool" or limit == 1:
+        return 1
+    key = sha256(repr(shape_of(group[0][0])).encode()).hexdigest()[:16]
+    plan = _read_plan(folder)
+    known = plan["placement"].get(key)
+    if known and (placement == "auto" or known["placement"] == placement):
+        return int(known["members"])
+    if placement == "stacked" and not on_gpu:
+        return limit
+    with working("measuring how many members to train together", enabled=progress):
+        measured = _measure(group, limit, folder, launch)
+    size = measured.best(limit, places)
+    plan["placement"][key] = {"placement": placement, "members": size, **asdict(measured)}
+    _write_plan(folder, plan)
+    return size
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _measure(group: Members, limit: int, folder: Path, launch: Launch) -> Measured:
+    path = folder / "measured.json"
+    try:
+        launch(measure, [([experiment for experiment, _ in group[:limit]], limit, path)])
+        return read_measured(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _cut(group: Members, size: int) -> list[Members]:
+    """Populations of nearly equal size, at most `size`."""
+    count = -(-len(group) // size)
+    bounds = [round(index * len(group) / count) for index in range(count + 1)]
+    return [group[begin:end] for begin, end in pairwise(bounds)]
+
+
+def _had_ended(members: Members, monitor: Monitor) -> bool:
+    """Whether nothing is left to train; the members are then reported here."""
+    runs = [Run(folder) for _, folder in members if (folder / "environment.json").is_file()]
+    if len(runs) < len(members) or any(run.status not in ENDED for run in runs):
+        return False
+    for run in runs:
+        monitor.report(run.progress(run.config["total_steps"]))
+    return True
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    path = folder / _PLAN
+    if not path.is_file():
+        return {"schema_version": _SCHEMA_VERSION, "placement": {}}
+    plan: dict[str, Any] = json.loads(path.read_text())
+    return plan
+
+
+def _write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+    with replacing(folder / _PLAN) as temporary:
+        temporary.write_text(json.dumps(plan, indent=2) + "\n")
