@@ -1,13 +1,9 @@
 """The run folder: everything needed to repeat or examine one member, readable without anchorlab."""
 
-import errno
-import fcntl
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -20,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from anchorlab.errors import FolderInUse, InputError
+from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.models import load
 
+from .locks import LOCK, FolderLock
 from .monitor import Progress
 
 SCHEMA_VERSION = 1
@@ -139,24 +136,15 @@ class RunWriter:
     def __init__(self, folder: Path):
         self.folder = folder
         self._checkpoints = folder / "checkpoints"
-        self._descriptor: int | None = None
+        self._lock = FolderLock(folder)
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Lock the folder for this process and check that it is new or holds a run of the same settings.
 
         Raises FolderInUse if another process trains in it, InputError if it holds something else or cannot be made.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # The system lifts the lock when this process ends, in whatever way.
-            self._descriptor = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderInUse(f"out={str(self.folder)!r}: another process is training in this folder") from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise
-            raise InputError(f"out={str(self.folder)!r}: cannot be used ({error.strerror})") from None
+        check_folder(self.folder, config)  # nothing is written into a folder of something else, not even a lock
+        self._lock.acquire("process is training")
         check_folder(self.folder, config)
 
     def start(self, config: Mapping[str, Any], device: str) -> bool:
@@ -219,11 +207,7 @@ class RunWriter:
 
     def close(self) -> None:
         """Let other processes write to this folder."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-            with suppress(OSError):
-                self.folder.rmdir()  # only if nothing was written
+        self._lock.release()
 
 
 def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
@@ -234,7 +218,7 @@ def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
         if different:
             shown = ", ".join(f"{key}: {known.get(key)!r} there, {wanted[key]!r} here" for key in different)
             raise InputError(f"out={str(folder)!r}: the folder holds a run with other settings ({shown})")
-    elif folder.exists() and any(path.name not in ("environment.json", "checkpoints") for path in _visible(folder)):
+    elif folder.is_dir() and any(path.name not in ("environment.json", "checkpoints") for path in _visible(folder)):
         raise InputError(f"out={str(folder)!r}: the folder is not empty and holds no run; choose another")
 
 
@@ -273,8 +257,8 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    # What a killed process left half written does not count.
-    return [path for path in folder.iterdir() if not path.name.endswith(".tmp")]
+    # Neither the lock nor what a killed process left half written counts.
+    return [path for path in folder.iterdir() if path.name != LOCK and not path.name.endswith(".tmp")]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
