@@ -23,6 +23,7 @@ _SECONDS = 0.7  # of steps per size
 _GROWTH = 4
 _MEMORY_SHARE = 0.8
 _SIZES_ON_A_GPU = (1, 2)  # enough to tell what one more member needs
+_WORTHWHILE = 0.87  # smaller populations spread better over the cores, so larger ones must be clearly faster
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,21 @@ class Measured:
         return max(1, int(share / max(1.0, self.speeds[-1].bytes_per_member)))
 
     def best(self, limit: int, processes: int) -> int:
-        """Members in a population, at most `limit`: the fastest on a CPU, as many as memory allows on a GPU."""
+        """Members in a population, at most `limit`: as many as memory allows on a GPU, on a CPU the fastest size.
+
+        A larger population must be faster by 15 % than a smaller one.
+        """
         limit = max(1, min(limit, self.largest(processes)))
         if self.device == "cuda":
             return limit
-        return max((speed for speed in self.speeds if speed.members <= limit), key=lambda speed: speed.rate).members
+        fitting = [speed for speed in self.speeds if speed.members <= limit]
+        enough = _WORTHWHILE * max(speed.rate for speed in fitting)
+        return next(speed.members for speed in fitting if speed.rate >= enough)
+
+    def summary(self) -> str:
+        """The speeds in one line."""
+        shown = (f"{speed.members} together {speed.rate:.0f}" for speed in self.speeds)
+        return f"member steps per second in one process: {', '.join(shown)}"
 
 
 def measure(item: tuple[Sequence[Experiment], int, Path], monitor: Monitor) -> None:

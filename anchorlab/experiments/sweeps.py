@@ -1,8 +1,9 @@
 """Train many networks: cut into populations, sent to a launcher, every member into a run folder of its own."""
 
-import fcntl
 import json
 import os
+import platform
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +17,11 @@ from typing import Any, Literal
 import torch
 
 from anchorlab.engine import Monitor, Run, train_in_processes
+from anchorlab.engine.locks import FolderLock
 from anchorlab.engine.progress import working
 from anchorlab.engine.ray_launcher import train_on_ray
 from anchorlab.engine.store import ENDED, check_folder
-from anchorlab.errors import FolderInUse, InputError
+from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.validation import check_known
 
@@ -73,10 +75,11 @@ def sweep(
             check_folder(folder / name, experiment.record())
         groups = _groups(experiments, folder)
         launch = _launcher(launcher, address, groups)
+        places = _places(launcher, groups)
         populations = [
             population
             for group in groups
-            for population in _cut(group, _size(group, folder, placement, launcher, launch, progress))
+            for population in _cut(group, _size(group, folder, placement, places, launch, progress), places)
         ]
         order = {folder / name: index for index, name in enumerate(experiments)}
         populations.sort(key=lambda members: order[members[0][1]])
@@ -86,24 +89,24 @@ def sweep(
 
 
 def _train(members: Members, monitor: Monitor) -> None:
+    sweep_folder = members[0][1].parent
+    if not sweep_folder.is_dir():
+        host = platform.node()
+        raise InputError(
+            f"out={str(sweep_folder)!r}: {host} has no such folder; all machines must share its file system"
+        )
     train_members([experiment for experiment, _ in members], [folder for _, folder in members], monitor)
 
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Keep other sweeps out of the folder; the system lifts the lock when this process ends, in whatever way."""
+    """Keep other sweeps out of the folder."""
+    lock = FolderLock(folder)
+    lock.acquire("sweep is running")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"out={str(folder)!r}: cannot be used ({error.strerror})") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise FolderInUse(f"out={str(folder)!r}: another sweep is running in this folder; let it end first") from None
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def _groups(experiments: Mapping[str, Experiment], folder: Path) -> list[Members]:
@@ -116,39 +119,39 @@ def _groups(experiments: Mapping[str, Experiment], folder: Path) -> list[Members
 
 def _launcher(launcher: Launcher, address: str | None, groups: Sequence[Members]) -> Launch:
     if launcher == "local":
-        devices = {device_of(members[0][0]).type for members in groups}
-        gpus = torch.cuda.device_count() if "cuda" in devices else None
-        return partial(train_in_processes, processes=gpus)
+        return partial(train_in_processes, processes=_places(launcher, groups))
     gpu = any(members[0][0].device == "cuda" for members in groups)
     return partial(train_on_ray, address=address, gpus=1 if gpu else 0)
 
 
+def _places(launcher: Launcher, groups: Sequence[Members]) -> int:
+    """How many populations are trained at the same time."""
+    if launcher == "ray":
+        return _POPULATIONS_ON_RAY
+    on_gpu = any(device_of(members[0][0]).type == "cuda" for members in groups)
+    return torch.cuda.device_count() if on_gpu else len(os.sched_getaffinity(0))
+
+
 def _size(
-    group: Members, folder: Path, placement: Placement, launcher: Launcher, launch: Launch, progress: bool | None
+    group: Members, folder: Path, placement: Placement, places: int, launch: Launch, progress: bool | None
 ) -> int:
-    """How many members a population of this group has."""
-    on_gpu = torch.cuda.is_available() or group[0][0].device == "cuda"
-    places = _POPULATIONS_ON_RAY if launcher == "ray" else torch.cuda.device_count() if on_gpu else _cores()
+    """How many members a population of this group has; a measured number is kept for the next time."""
     limit = -(-len(group) // places)
     if placement == "pool" or limit == 1:
         return 1
     key = sha256(repr(shape_of(group[0][0])).encode()).hexdigest()[:16]
     plan = _read_plan(folder)
     known = plan["placement"].get(key)
-    if known and (placement == "auto" or known["placement"] == placement):
+    if known and placement in ("auto", known["placement"]):
         return int(known["members"])
-    if placement == "stacked" and not on_gpu:
-        return limit
     with working("measuring how many members to train together", enabled=progress):
         measured = _measure(group, limit, folder, launch)
-    size = measured.best(limit, places)
+    size = measured.best(limit, places) if placement == "auto" else min(limit, measured.largest(places))
     plan["placement"][key] = {"placement": placement, "members": size, **asdict(measured)}
     _write_plan(folder, plan)
+    if progress is not False:
+        print(f"{measured.summary()}; populations of {size}", file=sys.stderr)
     return size
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _measure(group: Members, limit: int, folder: Path, launch: Launch) -> Measured:
@@ -160,9 +163,11 @@ def _measure(group: Members, limit: int, folder: Path, launch: Launch) -> Measur
         path.unlink(missing_ok=True)
 
 
-def _cut(group: Members, size: int) -> list[Members]:
-    """Populations of nearly equal size, at most `size`."""
+def _cut(group: Members, size: int, places: int) -> list[Members]:
+    """Populations of nearly equal size, at most `size`, so many that no place is idle while others work."""
     count = -(-len(group) // size)
+    if size > 1:
+        count = min(len(group), -(-count // places) * places)
     bounds = [round(index * len(group) / count) for index in range(count + 1)]
     return [group[begin:end] for begin, end in pairwise(bounds)]
 

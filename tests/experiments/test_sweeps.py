@@ -1,7 +1,5 @@
 import errno
-import fcntl
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,11 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anchorlab import Experiment, Run, sweep, train
 from anchorlab.engine import Monitor, Progress, store
 from anchorlab.errors import FolderInUse, InputError
-from anchorlab.experiments import placement, populations
+from anchorlab.experiments import placement, populations, sweeps
 from anchorlab.experiments.placement import Measured, Speed, measure, read_measured
 from anchorlab.experiments.populations import shape_of, train_members
 
@@ -88,6 +88,19 @@ def test_best_size_is_the_fastest_that_fits() -> None:
     assert Measured("cpu", 750, speeds).best(limit=100, processes=2) == 1
     assert Measured("cuda", 10_000, speeds).best(limit=100, processes=2) == 80
     assert Measured("cuda", 10_000, speeds).best(limit=30, processes=2) == 30
+    hardly_faster = (Speed(1, 1e-3, 100.0), Speed(4, 3.6e-3, 100.0))
+    assert Measured("cpu", 10**9, hardly_faster).best(limit=100, processes=2) == 1
+
+
+@given(st.integers(1, 300), st.integers(1, 80), st.integers(1, 16))
+def test_populations_hold_every_member_once_and_keep_all_places_busy(members: int, size: int, places: int) -> None:
+    group = [(str(index), Path(str(index))) for index in range(members)]
+    cut = sweeps._cut(group, size, places)
+    assert [member for population in cut for member in population] == group
+    sizes = [len(population) for population in cut]
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert size == 1 or len(cut) % places == 0 or len(cut) == members
 
 
 def test_measurement_stops_growing_when_memory_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,12 +189,22 @@ def test_wrong_words_and_nothing_to_do(tmp_path: Path) -> None:
 
 
 def test_second_sweep_in_a_folder_stops(tmp_path: Path) -> None:
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as a sweep does that is running in another process
-    with pytest.raises(FolderInUse, match="another sweep is running in this folder; let it end first"):
-        sweep({"a": small()}, tmp_path, progress=False)
-    os.close(descriptor)
-    assert not list(tmp_path.iterdir())
+    program = "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
+    program += "print('locked', flush=True); time.sleep(600)"
+    command = [sys.executable, "-c", program, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:  # as a sweep does that is running
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(FolderInUse, match="another sweep is running in this folder; let it end first"):
+            sweep({"a": small()}, tmp_path, progress=False)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+        other.kill()
+
+
+def test_machine_without_the_shared_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no such folder; all machines must share its file system"):
+        sweeps._train([(small(), tmp_path / "elsewhere/a")], Monitor())
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_killed_sweep_continues_to_the_same_metrics(tmp_path: Path) -> None:
