@@ -9,7 +9,10 @@ from .evaluation import Evaluation, evaluate
 from .example import Example, worked_example
 from .explain import TrainedRun, explain, fresh_row_seed
 from .explanation import Attention, Explanation
+from .phase_grid import Panel, PhaseGrid, phase_grid
 from .phases import Phase, phase
+from .run_collection import RunCollection, Thresholds, collect_runs
+from .run_table import run_table
 
 __all__ = [
     "CLASSES",
@@ -21,15 +24,22 @@ __all__ = [
     "Explanation",
     "NoAttentionError",
     "PairMatrix",
+    "Panel",
     "Phase",
+    "PhaseGrid",
+    "RunCollection",
+    "Thresholds",
     "TrainedRun",
     "attention_maps",
+    "collect_runs",
     "embedding_pca",
     "evaluate",
     "explain",
     "fresh_row_seed",
     "measure_condensation",
     "phase",
+    "phase_grid",
     "query_weights",
+    "run_table",
     "worked_example",
 ]

@@ -11,9 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .engine import Run
-    from .experiments import Contrast, Experiment, grid, read_sweep, run_contrast, sweep, train
+    from .experiments import (
+        Contrast,
+        Experiment,
+        PhaseDiagram,
+        grid,
+        phase_diagram,
+        read_sweep,
+        run_contrast,
+        sweep,
+        train,
+    )
 
-__all__ = ["Contrast", "Experiment", "Run", "grid", "read_sweep", "run_contrast", "sweep", "train"]
+__all__ = [
+    "Contrast",
+    "Experiment",
+    "PhaseDiagram",
+    "Run",
+    "grid",
+    "phase_diagram",
+    "read_sweep",
+    "run_contrast",
+    "sweep",
+    "train",
+]
 _HOMES = {name: ".engine" if name == "Run" else ".experiments" for name in __all__}
 _PACKAGES = ("analysis", "engine", "experiments", "models", "report", "tasks")
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import models, run, sweep, tasks, train
+from . import models, phase, run, runs, sweep, tasks, train
 
 app = typer.Typer(
     name="anchorlab",
@@ -17,3 +17,5 @@ app.command("generate")(tasks.generate)
 app.command("train")(train.train)
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
+app.command("phase")(phase.phase)
+app.command("runs")(runs.runs)

@@ -4,6 +4,7 @@ from .contrast import Contrast, run_contrast
 from .experiment import Experiment
 from .grids import grid
 from .live import live_grid
+from .phase import PhaseDiagram, phase_diagram
 from .sweep_file import read_sweep
 from .sweeps import sweep
 from .training import train
@@ -12,9 +13,11 @@ from .values import parse_values
 __all__ = [
     "Contrast",
     "Experiment",
+    "PhaseDiagram",
     "grid",
     "live_grid",
     "parse_values",
+    "phase_diagram",
     "read_sweep",
     "run_contrast",
     "sweep",

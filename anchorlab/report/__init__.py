@@ -1,5 +1,7 @@
-"""Reports: figures of result tables, and one self-contained HTML page about one or several runs."""
+"""Reports: figures of result tables, and self-contained HTML pages about runs and about a phase diagram."""
 
 from .page import render, write
+from .phase_figures import phase_map, rate_slice
+from .phase_page import write_phase_page
 
-__all__ = ["render", "write"]
+__all__ = ["phase_map", "rate_slice", "render", "write", "write_phase_page"]

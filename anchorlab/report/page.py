@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from anchorlab.analysis import Explanation
 from anchorlab.errors import InputError
@@ -16,6 +14,7 @@ from anchorlab.files import replacing
 
 from . import downloads, summary
 from .sections import build_sections, nothing_to_show
+from .templates import render_template, resource
 
 
 def write(
@@ -40,11 +39,10 @@ def write(
 def render(explanations: Sequence[Explanation], *, title: str | None = None, command: str | None = None) -> str:
     """The page as text."""
     members = _named(explanations)
-    environment = Environment(loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    return environment.get_template("page.html").render(
+    return render_template(
+        "page.html",
         title=title or _title(members),
-        style=_resource("page.css"),
+        style=resource("page.css"),
         introduction=summary.introduction(members),
         order=summary.rules(members)[0],
         operations=summary.rules(members)[1],
@@ -59,10 +57,6 @@ def render(explanations: Sequence[Explanation], *, title: str | None = None, com
         command=command,
         records={name: _record(explanation) for name, explanation in members.items()},
     )
-
-
-def _resource(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _named(explanations: Sequence[Explanation]) -> dict[str, Explanation]:

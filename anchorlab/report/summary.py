@@ -21,7 +21,7 @@ _SETTING_NAMES = {
     "weight_decay": "weight decay λ",
     "train_rows": "training rows",
 }
-_RATE_MEANINGS = {
+RATE_MEANINGS = {
     "arxiv-2405.05409": "Larger γ means smaller initial weights (standard deviation d^−γ, d: a matrix's inputs).",
     "arxiv-2501.08537": "Larger γ means smaller initial weights (standard deviation d^−γ, d: the network's width).",
     "scaled-lecun": "Larger γ means larger initial weights (standard deviation γ / √d, d: a matrix's inputs).",
@@ -113,7 +113,7 @@ def differences(members: Mapping[str, Explanation]) -> list[tuple[str, list[str]
 def rate_meaning(members: Mapping[str, Explanation]) -> str:
     """What γ does under the members' initialization rule; empty if they have several rules or one without a rate."""
     used = {explanation.config.get("initialization_rule", "") for explanation in members.values()}
-    return _RATE_MEANINGS.get(used.pop(), "") if len(used) == 1 else ""
+    return RATE_MEANINGS.get(used.pop(), "") if len(used) == 1 else ""
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
