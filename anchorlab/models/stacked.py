@@ -22,20 +22,46 @@ def linear(
     return product.view(*rows.shape[:-1], weight.shape[-1])
 
 
+def normalize(rows: Float[Tensor, "*rows width"], epsilon: float) -> Float[Tensor, "*rows width"]:
+    """Layer norm without gain and shift, in float32 or wider."""
+    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    return functional.layer_norm(wide, rows.shape[-1:], eps=epsilon)
+
+
+def affine(
+    rows: Float[Tensor, "member *rows width"],
+    gain: Float[Tensor, "member width"],
+    shift: Float[Tensor, "member width"],
+) -> Float[Tensor, "member *rows width"]:
+    """Each member's rows times its gain, plus its shift."""
+    shape = (len(gain), *[1] * (rows.ndim - 2), gain.shape[-1])
+    return torch.addcmul(shift.view(shape), rows, gain.view(shape))
+
+
 def layer_norm(
     rows: Float[Tensor, "member *rows width"],
-    weight: Float[Tensor, "member width"],
-    bias: Float[Tensor, "member width"],
+    gain: Float[Tensor, "member width"],
+    shift: Float[Tensor, "member width"],
     epsilon: float,
 ) -> Float[Tensor, "member *rows width"]:
     """Layer norm with each member's gain and shift, in float32 or wider."""
-    width = rows.shape[-1:]
+    if len(gain) > 1:
+        return affine(normalize(rows, epsilon), gain, shift)
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    if weight.shape[0] == 1:
-        return functional.layer_norm(wide, width, weight.squeeze(0), bias.squeeze(0), epsilon)
-    shape = (weight.shape[0], *[1] * (rows.ndim - 2), *width)
-    normed = functional.layer_norm(wide, width, eps=epsilon)
-    return torch.addcmul(bias.view(shape), normed, weight.view(shape))
+    return functional.layer_norm(wide, rows.shape[-1:], gain.squeeze(0), shift.squeeze(0), epsilon)
+
+
+def product_dtype(rows: Tensor) -> torch.dtype:
+    """The type in which a matrix product reads these rows: autocast's, where that is on."""
+    kind = rows.device.type
+    if torch.is_autocast_enabled(kind) and rows.dtype == torch.float32:
+        return torch.get_autocast_dtype(kind)
+    return rows.dtype
+
+
+def lowered(rows: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The rows as autocast hands them to a matrix product: cast once for several products."""
+    return rows.to(product_dtype(rows))
 
 
 def embedding(
@@ -59,30 +85,10 @@ def attend(
     heads: int,
 ) -> Float[Tensor, "member batch length inner"]:
     """Causal attention of every position, heads side by side in the last axis; the softmax is in float32 or wider."""
-    return _fused_attention(query, key, value, heads, causal=True)
 
-
-def attend_last(
-    query: Float[Tensor, "member batch inner"],
-    key: Float[Tensor, "member batch length inner"],
-    value: Float[Tensor, "member batch length inner"],
-    heads: int,
-) -> Float[Tensor, "member batch inner"]:
-    """Attention of the last position, which sees the whole row and needs no mask."""
-    return _fused_attention(query.unsqueeze(2), key, value, heads, causal=False).squeeze(2)
-
-
-def _fused_attention(
-    query: Float[Tensor, "member batch queries inner"],
-    key: Float[Tensor, "member batch length inner"],
-    value: Float[Tensor, "member batch length inner"],
-    heads: int,
-    *,
-    causal: bool,
-) -> Float[Tensor, "member batch queries inner"]:
     # On rows this short the fused kernel is 2-4 times as fast as two batched products around a softmax.
     def by_head(rows: Tensor) -> Tensor:
         return rows.view(-1, rows.shape[2], heads, rows.shape[3] // heads).transpose(1, 2)
 
-    mixed = functional.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value), is_causal=causal)
+    mixed = functional.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value), is_causal=True)
     return mixed.transpose(1, 2).reshape(query.shape)
