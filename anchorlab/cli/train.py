@@ -39,9 +39,11 @@ def train(
 
 
 def _train(settings: dict[str, Any], out: Path | None) -> None:
+    from anchorlab.engine.memory import keep_freed_memory
     from anchorlab.experiments import Experiment
     from anchorlab.experiments import train as train_experiment
 
+    keep_freed_memory()
     run = train_experiment(Experiment(**settings), out)
     table = run.metrics()
     last = table[(table.step == table.step.max()) & (table.group == "") & (table.metric == "accuracy")]

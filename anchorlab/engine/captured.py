@@ -17,10 +17,10 @@ class CapturedStep:
     tensors that the graph was captured with.
     """
 
-    def __init__(self, step: Callable[[Batch, Tensor], None]):
+    def __init__(self, step: Callable[[Batch, Tensor], None], device: torch.device):
         self._step = step
         self._calls = 0
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
 
@@ -38,11 +38,13 @@ class CapturedStep:
         torch.cuda.current_stream().wait_stream(self._stream)
         self._calls += 1
         if self._calls == _WARM_UP:
-            self._capture(batch, factors, inputs)
+            self._capture(batch, factors)
 
-    def _capture(self, batch: Batch, factors: Tensor, inputs: list[Tensor]) -> None:
-        # Recording runs nothing. It reads this very batch, whose tensors are kept as the places of later ones.
+    def _capture(self, batch: Batch, factors: Tensor) -> None:
+        # Recording runs nothing. The places are copies: a batch may be a view of the problem's own data.
+        *places, row = [tensor.clone() for tensor in (*batch, factors)]
+        rebuilt = batch._make(places) if hasattr(batch, "_make") else tuple(places)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
-            self._step(batch, factors)
-        self._graph, self._inputs = graph, inputs
+            self._step(rebuilt, row)
+        self._graph, self._inputs = graph, [*places, row]

@@ -16,7 +16,7 @@ import torch
 
 from anchorlab.errors import Interrupted
 
-from .memory import keep_freed_memory
+from .memory import allow_many_open_files, keep_freed_memory
 from .monitor import Monitor, Progress
 
 Item = TypeVar("Item")
@@ -65,9 +65,11 @@ def train_in_processes(
             raise Interrupted("a training process was killed; run the same again to continue") from None
         except BaseException:
             stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                wait(futures, _POLL_SECONDS)
+                _forward(channel, monitor)  # a full channel would keep the workers from ending
             raise
-    _forward(channel, monitor)
 
 
 def _forward(channel: Any, monitor: Monitor) -> None:
@@ -108,6 +110,8 @@ def _start_worker(channel: Any, stop: Any, numbers: Any) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel.cancel_join_thread()  # the last reports must not keep this process from ending
+    allow_many_open_files()
     torch.set_num_threads(1)
     keep_freed_memory()
     if torch.cuda.is_available():

@@ -3,19 +3,27 @@
 import errno
 import fcntl
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from anchorlab.errors import FolderInUse, InputError
 
+from .monitor import Monitor
+
+Item = TypeVar("Item")
+
 LOCK = ".lock"
+_RETRY_SECONDS = 0.5
 
 
 class FolderLock:
     """Keeps other processes out of a folder until it is released or this process ends, in whatever way.
 
     The lock is on a file in the folder, not on the folder itself, so that it holds between machines on a network file
-    system too. The file stays: removing it could let two processes in.
+    system too. The file stays, unless nothing else was written.
     """
 
     def __init__(self, folder: Path):
@@ -31,6 +39,8 @@ class FolderLock:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(self._descriptor).st_ino != (self.folder / LOCK).stat().st_ino:
+                raise BlockingIOError  # its holder has just removed it, and another process may have made a new one
         except BlockingIOError:
             self._close()
             raise FolderInUse(f"out={str(self.folder)!r}: another {who} in this folder; let it end first") from None
@@ -53,3 +63,15 @@ class FolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def call_patiently(work: Callable[[Item, Monitor], None], item: Item, monitor: Monitor, *, patience: float) -> None:
+    """Call `work`, for `patience` seconds again and again while its folder is locked by a process that is dying."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return work(item, monitor)
+        except FolderInUse:
+            if time.monotonic() > deadline or monitor.should_stop():
+                raise
+        time.sleep(_RETRY_SECONDS)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anchorlab.errors import InputError
 
+from .memory import sent
 from .schedules import Schedule
 
 OptimizerName = Literal["adamw", "adam", "sgd", "gd"]
@@ -72,7 +73,7 @@ class PopulationOptimizer:
         """What the update of every step in `steps` multiplies with: learning rates, decays, averages of each member."""
         table = [[self._row(one, step, steps_per_epoch) for one in self.settings] for step in steps]
         values = torch.tensor(table, dtype=self.weights.dtype).transpose(1, 2)[..., None].contiguous()
-        return values.to(self.weights.device, non_blocking=True)
+        return sent(values, self.weights.device)
 
     def _row(self, settings: OptimizerSettings, step: int, steps_per_epoch: int) -> list[float]:
         rate = settings.schedule.rate(step, steps_per_epoch)
@@ -117,7 +118,7 @@ class PopulationOptimizer:
         if self.rule == "adamw":
             weights.mul_(1 - decay)
         else:
-            part.addcmul_(weights, decay)
+            part = torch.where(chosen, part.addcmul_(weights, decay), 0.0)  # frozen weights may be infinite
         if self.rule == "sgd":
             rate, momentum = factors
             (buffer,) = state

@@ -1,10 +1,12 @@
 """A population: networks of one shape trained together, their weights the rows of one matrix."""
 
 import math
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -43,9 +45,10 @@ class Population:
     Every member follows the trajectory it would follow alone: its loss, gradient norm and optimizer state are its own.
     A member whose loss or gradient is not finite is frozen: it keeps the parameters and the optimizer state from before
     that step. `bfloat16` means autocast of the forward pass; parameters, optimizer state and loss stay in float32.
+    `compiled` translates the loss with torch.compile, which takes some seconds at the first step.
 
-    Raises InputError for parameters in half precision (their rounding changes which solution is learned) and for
-    `tf32` without a GPU.
+    Raises InputError for parameters in half precision (their rounding changes which solution is learned), for `tf32`
+    without a GPU, and for `compiled` without a C++ compiler.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Population:
         settings: Sequence[OptimizerSettings],
         *,
         precision: Precision = "float32",
+        compiled: bool = False,
         device: torch.device | str = "cpu",
     ):
         self.problem = problem
@@ -62,6 +66,11 @@ class Population:
         self.device = torch.device(device)
         if precision == "tf32" and self.device.type != "cuda":
             raise InputError("precision='tf32': only a GPU has it; use 'float32' or 'bfloat16'")
+        if compiled and self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+            raise InputError("compile=True: needs a C++ compiler on a CPU; install g++, or name yours in CXX")
+        # One compile thread: populations train in processes of their own, and more threads would be more processes.
+        options: dict[str, Any] = {"compile_threads": 1}
+        self._loss = torch.compile(problem.loss, dynamic=False, options=options) if compiled else problem.loss
         self.members = list(range(problem.members))
         self._stack([problem.initialize(member) for member in self.members])
 
@@ -90,7 +99,7 @@ class Population:
         self._losses = weights.new_zeros(len(weights))
         self._active = torch.ones(len(weights), dtype=torch.bool, device=self.device)
         self._steps = torch.zeros(len(weights), dtype=torch.long, device=self.device)  # completed by each member
-        self._run = CapturedStep(self._step) if self.device.type == "cuda" else self._step
+        self._run = CapturedStep(self._step, self.device) if self.device.type == "cuda" else self._step
 
     def _by_name(self, matrix: Float[Tensor, "member parameter"]) -> dict[str, Tensor]:
         return {
@@ -160,7 +169,7 @@ class Population:
         }
 
     def _step(self, batch: Batch, factors: Float[Tensor, "coefficient member 1"]) -> None:
-        losses = self.problem.loss(self.parameters, batch)
+        losses = self._loss(self.parameters, batch)
         gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
         for place, gradient in zip(self._gradients.values(), gradients, strict=True):
             place.copy_(gradient)

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -12,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import ray
 import torch
 
-from anchorlab.errors import FolderInUse, Interrupted
+from anchorlab.errors import Interrupted
 
-from .memory import keep_freed_memory
+from .locks import call_patiently
+from .memory import allow_many_open_files, keep_freed_memory
 from .monitor import Monitor, Progress
 
 Item = TypeVar("Item")
@@ -40,22 +40,11 @@ def train_item(
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # not every version of Ray hides the GPUs from those who asked for none
         torch.set_num_threads(1)
     keep_freed_memory()
+    allow_many_open_files()
     with _Link(relay, attempt) as monitor:
         if monitor.should_stop():
             raise Interrupted("stopped before everything had begun; run the same again to continue")
         call_patiently(work, item, monitor, patience=_LOCK_SECONDS if attempt.earlier else 0.0)
-
-
-def call_patiently(work: Callable[[Item, Monitor], None], item: Item, monitor: Monitor, *, patience: float) -> None:
-    """Call `work`, for `patience` seconds again and again while its folder is locked by a process that is dying."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return work(item, monitor)
-        except FolderInUse:
-            if time.monotonic() > deadline or monitor.should_stop():
-                raise
-        time.sleep(_EXCHANGE_SECONDS)
 
 
 class _Link:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from anchorlab.errors import InputError
 from anchorlab.models import last_position_logits, save
 
+from .memory import sent
 from .problem import Measurement, Parameters
 
 _EVALUATION_ROWS = 4096  # of all members together, unless a training batch has more
@@ -68,7 +69,7 @@ class SequenceProblem:
 
     Epochs are permutations of the training rows cut into whole batches; the rows of an incomplete last batch are left
     out of that epoch. The order depends only on (order seed, epoch). Raises InputError for members whose splits differ
-    in name or size, and for a batch of more rows than there are.
+    in name, size or names of groups, and for a batch of more rows than there are.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class SequenceProblem:
             key = sha256(f"order/{seed}/{epoch}".encode()).digest()[:16]
             random = np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
             orders.append(torch.from_numpy(random.permutation(self._rows)))
-        self._orders: Int[Tensor, "seed n"] = torch.stack(orders).to(self._device)
+        self._orders: Int[Tensor, "seed n"] = sent(torch.stack(orders), self._device)
         self._epoch = epoch
 
     def loss(self, parameters: Parameters, batch: SequenceBatch) -> Float[Tensor, " member"]:
@@ -189,7 +190,8 @@ class SequenceProblem:
         columns = [sets.means(loss, data), sets.means(hit, data)]
         if alike:
             names.append(("commutativity", ""))
-            columns.append(torch.cat(alike, 1).double().mean(1, keepdim=True))
+            shares = torch.cat(alike, 1).double().mean(1)
+            columns.append(torch.where(sets.exchangeable[data], shares, math.nan)[:, None])
         table: list[list[float]] = torch.cat(columns, 1).tolist()
         return [
             [(group, metric, value) for (metric, group), value in zip(names, row, strict=True) if not math.isnan(value)]
@@ -212,8 +214,10 @@ class _DataSets:
         self.tokens = _compact([rows.tokens for rows in sets], device)
         self.labels = _compact([rows.labels for rows in sets], device)
         self.group_names = sets[0].group_names
-        exchanged = [rows.exchanged for rows in sets if rows.exchanged is not None]
-        self.exchanged = _compact(exchanged, device) if len(exchanged) == len(sets) else None
+        exchangeable = [rows.exchanged is not None for rows in sets]
+        self.exchangeable = torch.tensor(exchangeable, device=device)
+        either = [rows.tokens if rows.exchanged is None else rows.exchanged for rows in sets]
+        self.exchanged = _compact(either, device) if any(exchangeable) else None
         groups = torch.stack([rows.groups for rows in sets]) if self.group_names else torch.zeros(len(sets), self.rows)
         self._groups = groups.long().to(device)
         ones = torch.ones(self._groups.shape, dtype=torch.float64, device=device)
@@ -239,6 +243,9 @@ def _common_sizes(members: Sequence[SequenceMember]) -> dict[str, int]:
     if len(found) != 1:
         shown = "; ".join(sorted(", ".join(f"{name} {size}" for name, size in sizes) for sizes in found))
         raise InputError(f"rows: members of one population need splits of the same sizes, got {shown}")
+    groups = {(name, rows.group_names) for member in members for name, rows in member.splits.items()}
+    if len(groups) != len(members[0].splits):
+        raise InputError("rows: members of one population need the same names of groups in a split")
     return dict(found.pop())
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -273,4 +273,5 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with replacing(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+        # Not save_file: of a full disk it tells in an error of its own.
+        temporary.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))

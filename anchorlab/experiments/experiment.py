@@ -50,6 +50,7 @@ class Experiment:
         batch_size: rows a step, or `all`; None stands for 256, and for all rows with `gd`.
         steps, epochs: how long; give one of them.
         precision: `bfloat16` is autocast over float32 parameters; `tf32` needs a GPU.
+        compile: translate the loss with torch.compile, which pays for itself after some thousand steps.
         stop_fitted, stop_accuracy, stop_plateau: end before the last step when, at an evaluation, all evaluated
             training rows are answered; the accuracy of every split in {split: accuracy} is reached; or the training
             loss has not fallen by 1 % in that many evaluations.
@@ -100,6 +101,7 @@ class Experiment:
     steps: PositiveInt | None = None
     epochs: PositiveInt | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    compile: bool = False
     stop_fitted: bool = False
     stop_accuracy: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
     stop_plateau: PositiveInt | None = None

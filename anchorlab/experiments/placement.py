@@ -22,6 +22,7 @@ Placement = Literal["auto", "pool", "stacked"]
 _SECONDS = 0.7  # of steps per size
 _GROWTH = 4
 _MEMORY_SHARE = 0.8
+_UNTIL_CAPTURED = 5  # steps
 _SIZES_ON_A_GPU = (1, 2)  # enough to tell what one more member needs
 _WORTHWHILE = 0.87  # smaller populations spread better over the cores, so larger ones must be clearly faster
 
@@ -82,7 +83,7 @@ def measure(item: tuple[Sequence[Experiment], int, Path], monitor: Monitor) -> N
     speeds: list[Speed] = []
     for size in _sizes(device, min(limit, len(experiments))):
         try:
-            speeds.append(_time(experiments[:size], device))
+            speeds.append(_time(experiments[:size], device, smaller=speeds[-1].members if speeds else 0))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or not speeds:
                 raise
@@ -105,21 +106,25 @@ def _sizes(device: torch.device, limit: int) -> list[int]:
     if device.type == "cuda":
         return [size for size in _SIZES_ON_A_GPU if size <= limit]
     sizes = [1]
-    while sizes[-1] * _GROWTH <= limit:
-        sizes.append(sizes[-1] * _GROWTH)
+    while sizes[-1] < limit:
+        sizes.append(min(limit, sizes[-1] * _GROWTH))
     return sizes
 
 
-def _time(experiments: Sequence[Experiment], device: torch.device) -> Speed:
-    before = _used(device)
+def _time(experiments: Sequence[Experiment], device: torch.device, *, smaller: int) -> Speed:
+    """The speed of these members; `smaller` is the size of the population timed before, which tells the growth."""
+    before = _peak(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     assembly = assemble(experiments)
-    assembly.population.advance(0, 1)
-    needed = max(0, _used(device) - before)
+    assembly.population.advance(0, min(_UNTIL_CAPTURED if device.type == "cuda" else 1, assembly.plan.steps))
+    assembly.population.evaluate()
+    needed = max(0, _peak(device) - before)
     steps = min(2, assembly.plan.steps)
     began = time.perf_counter()
     while (elapsed := _advance(assembly.population, steps, began)) < _SECONDS and 2 * steps <= assembly.plan.steps:
         steps, began = 2 * steps, time.perf_counter()
-    return Speed(len(experiments), elapsed / steps, needed / len(experiments))
+    return Speed(len(experiments), elapsed / steps, needed / (len(experiments) - smaller))
 
 
 def _advance(population: Population, steps: int, began: float) -> float:
@@ -127,7 +132,8 @@ def _advance(population: Population, steps: int, began: float) -> float:
     return time.perf_counter() - began
 
 
-def _used(device: torch.device) -> int:
+def _peak(device: torch.device) -> int:
+    """The most memory used: by the process so far, on a GPU since the peak was last forgotten."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -29,7 +29,7 @@ from .experiment import Experiment
 _SHARED = (
     *("model", "layers", "heads", "width", "head_width", "feed_forward_width", "model_options"),
     *("data", "train_rows", "test_rows", "ood_rows", "rows_per_step", "steps", "epochs", "optimizer", "schedule_unit"),
-    *("precision", "device", "evaluate_every", "evaluation_rows", "checkpoint_every", "keep_checkpoints"),
+    *("precision", "compile", "device", "evaluate_every", "evaluation_rows", "checkpoint_every", "keep_checkpoints"),
 )
 """What members of one population have in common. Everything else may differ from member to member."""
 
@@ -39,7 +39,7 @@ def shape_of(experiment: Experiment) -> Hashable:
     sizes: tuple[Any, ...] = ()
     if experiment.data is None:
         task = tasks.create(experiment.task, experiment.preset, **experiment.task_fields)
-        sizes = (task.vocabulary.size, task.length, task.splits)
+        sizes = (task.vocabulary.size, task.length, task.splits, task.group_names)
     return repr([getattr(experiment, name) for name in _SHARED]), sizes
 
 
@@ -79,7 +79,7 @@ def assemble(experiments: Sequence[Experiment]) -> Assembly:
     }
     hashes = {id(data): data.digest() for data in loaded}
     return Assembly(
-        Population(problem, settings, precision=first.precision, device=device),
+        Population(problem, settings, precision=first.precision, compiled=first.compile, device=device),
         [
             experiment.record() | sizes | {"data_hash": hashes[id(data)]}
             for experiment, data in zip(experiments, loaded, strict=True)
@@ -98,15 +98,9 @@ def train_members(experiments: Sequence[Experiment], folders: Sequence[Path], mo
 
     Raises InputError, Interrupted as `train_population` does; InputError if even one member does not fit.
     """
-    try:
-        assembly = assemble(experiments)
-        members = zip(experiments, folders, assembly.configs, strict=True)
-        records = [MemberRecord(folder, config, one.stopping_rules()) for one, folder, config in members]
-        return train_population(assembly.population, records, assembly.plan, monitor=monitor)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    # Out here nothing refers to the tensors of the failed attempt any more.
+    runs = _train_together(experiments, folders, monitor)
+    if runs is not None:
+        return runs
     if len(experiments) == 1:
         raise InputError(f"batch_size={experiments[0].rows_per_step or 'all'}: one member alone needs too much memory")
     if torch.cuda.is_available():
@@ -116,6 +110,19 @@ def train_members(experiments: Sequence[Experiment], folders: Sequence[Path], mo
         *train_members(experiments[:half], folders[:half], monitor),
         *train_members(experiments[half:], folders[half:], monitor),
     ]
+
+
+def _train_together(experiments: Sequence[Experiment], folders: Sequence[Path], monitor: Monitor) -> list[Run] | None:
+    """The runs, or None if there was too little memory; then nothing refers to the attempt's tensors any more."""
+    try:
+        assembly = assemble(experiments)
+        members = zip(experiments, folders, assembly.configs, strict=True)
+        records = [MemberRecord(folder, config, one.stopping_rules()) for one, folder, config in members]
+        return train_population(assembly.population, records, assembly.plan, monitor=monitor)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            return None
+        raise
 
 
 def device_of(experiment: Experiment) -> torch.device:

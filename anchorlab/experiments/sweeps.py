@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from anchorlab.engine import Monitor, Run, train_in_processes
-from anchorlab.engine.locks import FolderLock
+from anchorlab.engine.locks import FolderLock, call_patiently
 from anchorlab.engine.progress import working
 from anchorlab.engine.ray_launcher import train_on_ray
 from anchorlab.engine.store import ENDED, check_folder
@@ -32,10 +32,10 @@ from .populations import device_of, shape_of, train_members
 
 Launcher = Literal["local", "ray"]
 Members = Sequence[tuple[Experiment, Path]]
-Launch = Callable[..., None]
 
 _PLAN = "sweep.json"
 _SCHEMA_VERSION = 1
+_PATIENCE_SECONDS = 20.0
 _POPULATIONS_ON_RAY = 16  # a cluster's size is not known before it is there
 
 
@@ -74,17 +74,17 @@ def sweep(
         for name, experiment in experiments.items():
             check_folder(folder / name, experiment.record())
         groups = _groups(experiments, folder)
-        launch = _launcher(launcher, address, groups)
-        places = _places(launcher, groups)
+        machines = _machines(launcher, address, groups)
         populations = [
             population
             for group in groups
-            for population in _cut(group, _size(group, folder, placement, places, launch, progress), places)
+            for population in _cut(group, _size(group, folder, placement, machines, progress), machines.places)
         ]
         order = {folder / name: index for index, name in enumerate(experiments)}
         populations.sort(key=lambda members: order[members[0][1]])
         with live_grid(experiments, enabled=progress) as monitor:
-            launch(_train, [members for members in populations if not _had_ended(members, monitor)], monitor=monitor)
+            waiting = [members for members in populations if not _had_ended(members, monitor)]
+            machines.launch(_train, waiting, monitor=monitor)
     return [Run.open(folder / name) for name in experiments]
 
 
@@ -95,6 +95,11 @@ def _train(members: Members, monitor: Monitor) -> None:
         raise InputError(
             f"out={str(sweep_folder)!r}: {host} has no such folder; all machines must share its file system"
         )
+    # After a kill the workers of the last sweep may still be saving.
+    call_patiently(_train_members, members, monitor, patience=_PATIENCE_SECONDS)
+
+
+def _train_members(members: Members, monitor: Monitor) -> None:
     train_members([experiment for experiment, _ in members], [folder for _, folder in members], monitor)
 
 
@@ -117,36 +122,41 @@ def _groups(experiments: Mapping[str, Experiment], folder: Path) -> list[Members
     return list(groups.values())
 
 
-def _launcher(launcher: Launcher, address: str | None, groups: Sequence[Members]) -> Launch:
-    if launcher == "local":
-        return partial(train_in_processes, processes=_places(launcher, groups))
-    gpu = any(members[0][0].device == "cuda" for members in groups)
-    return partial(train_on_ray, address=address, gpus=1 if gpu else 0)
+@dataclass(frozen=True)
+class _Machines:
+    """Where populations are trained: what calls their work, how many at the same time, and a name for the kind."""
+
+    launch: Callable[..., None]
+    places: int
+    kind: str
 
 
-def _places(launcher: Launcher, groups: Sequence[Members]) -> int:
-    """How many populations are trained at the same time."""
+def _machines(launcher: Launcher, address: str | None, groups: Sequence[Members]) -> _Machines:
+    first = [members[0][0] for members in groups]
     if launcher == "ray":
-        return _POPULATIONS_ON_RAY
-    on_gpu = any(device_of(members[0][0]).type == "cuda" for members in groups)
-    return torch.cuda.device_count() if on_gpu else len(os.sched_getaffinity(0))
+        on_gpu = any(experiment.device == "cuda" for experiment in first)
+        launch = partial(train_on_ray, address=address, gpus=1 if on_gpu else 0)
+        return _Machines(launch, _POPULATIONS_ON_RAY, f"ray {'cuda' if on_gpu else 'cpu'}")
+    device = max(device_of(experiment).type for experiment in first)  # cuda, if any of them is for a GPU
+    places = torch.cuda.device_count() if device == "cuda" else len(os.sched_getaffinity(0))
+    return _Machines(partial(train_in_processes, processes=places), places, f"local {device}")
 
 
-def _size(
-    group: Members, folder: Path, placement: Placement, places: int, launch: Launch, progress: bool | None
-) -> int:
+def _size(group: Members, folder: Path, placement: Placement, machines: _Machines, progress: bool | None) -> int:
     """How many members a population of this group has; a measured number is kept for the next time."""
-    limit = -(-len(group) // places)
+    limit = -(-len(group) // machines.places)
     if placement == "pool" or limit == 1:
         return 1
-    key = sha256(repr(shape_of(group[0][0])).encode()).hexdigest()[:16]
+    key = sha256(repr((machines.kind, machines.places, shape_of(group[0][0]))).encode()).hexdigest()[:16]
     plan = _read_plan(folder)
     known = plan["placement"].get(key)
     if known and placement in ("auto", known["placement"]):
         return int(known["members"])
     with working("measuring how many members to train together", enabled=progress):
-        measured = _measure(group, limit, folder, launch)
-    size = measured.best(limit, places) if placement == "auto" else min(limit, measured.largest(places))
+        measured = _measure(group, limit, folder, machines.launch)
+    size = (
+        measured.best(limit, machines.places) if placement == "auto" else min(limit, measured.largest(machines.places))
+    )
     plan["placement"][key] = {"placement": placement, "members": size, **asdict(measured)}
     _write_plan(folder, plan)
     if progress is not False:
@@ -154,7 +164,7 @@ def _size(
     return size
 
 
-def _measure(group: Members, limit: int, folder: Path, launch: Launch) -> Measured:
+def _measure(group: Members, limit: int, folder: Path, launch: Callable[..., None]) -> Measured:
     path = folder / "measured.json"
     try:
         launch(measure, [([experiment for experiment, _ in group[:limit]], limit, path)])

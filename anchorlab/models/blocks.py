@@ -1,14 +1,11 @@
-import os
-
-LASTF32=int(os.environ.get("LASTF32","1"))
 """The blocks of a Transformer, for all positions and for the last position alone."""
 
 from jaxtyping import Float
 from torch import Tensor
 
-from .network import Block, Linear, Network
+from .network import Affine, Block, Linear, Network
 from .short_rows import mixtures, products, softmax
-from .stacked import affine, attend, layer_norm, linear, lowered, normalize
+from .stacked import attend, layer_norm, linear, lowered, normalize
 
 
 def whole_block(
@@ -38,18 +35,18 @@ def last_block(
     Per head, q · (W_K x_j + b_K) is (W_Kᵀ q) · x_j plus a constant that the softmax ignores, and attention sums to 1,
     so that Σ_j a_j (W_V x_j + b_V) = W_V (Σ_j a_j x_j) + b_V: no matrix meets all positions.
     """
-    rows, gain, shift = stream, None, None
-    if block.attention_norm is not None:  # gain and shift, too, then act on one row per sequence
-        rows, gain, shift = normalize(stream, network.epsilon), block.attention_norm.gain, block.attention_norm.shift
-    last = rows[:, :, -1] if gain is None else affine(rows[:, :, -1], gain, shift)
-    low = (rows if LASTF32 else lowered(rows)).flatten(0, 1)
-    query = _absorbed_query(network, block, last) * network.scale(block)
-    if gain is not None:
-        query = query * gain[:, None, None]
-    attention = softmax(products(query.to(low.dtype).flatten(0, 1), low))
-    mixed = mixtures(attention.to(low.dtype), low).view(query.shape)
-    if gain is not None:
-        mixed = affine(mixed, gain, shift)
+    norm = block.attention_norm
+    rows = stream if norm is None else normalize(stream, network.epsilon)
+    last = rows[:, :, -1] if norm is None else norm(rows[:, :, -1])
+    query = _absorbed_query(network, block, last) * (block.query.weight.shape[-1] // network.heads) ** -0.5
+    if norm is not None:  # gain and shift, too, act on one row per sequence
+        query = query * norm.gain[:, None, None]
+    # One query per head takes no time that narrower rows would save on a CPU.
+    read = (rows if rows.device.type == "cpu" else lowered(rows)).flatten(0, 1)
+    attention = softmax(products(query.to(read.dtype).flatten(0, 1), read))
+    mixed = mixtures(attention.to(read.dtype), read).view(query.shape)
+    if norm is not None:
+        mixed = norm(mixed)
     base = stream[:, :, -1] if network.pre_norm else last
     return feed_forward(network, block, base + _values(network, block, mixed))
 
@@ -89,5 +86,7 @@ def _chain(
     return linear(rows, linear(first.weight, second.weight), bias)
 
 
-def _norm(network: Network, norm, stream):
+def _norm(
+    network: Network, norm: Affine, stream: Float[Tensor, "member *rows width"]
+) -> Float[Tensor, "member *rows width"]:
     return layer_norm(stream, norm.gain, norm.shift, network.epsilon)

@@ -19,17 +19,20 @@ from torch import Tensor
 
 from .blocks import feed_forward
 from .network import Block, Network
-from .short_rows import gather, inverse_deviation, mixtures, products, softmax
+from .short_rows import add_mixtures, causal_attention, gather, inverse_deviation, mixtures, split_heads
 from .stacked import linear, product_dtype
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """Rows by token and position. A query of position p adds `value` rows, weighted by attention, to its `own` row."""
+    """Rows by token and position. A query adds `value` rows, weighted by attention, to its `own` row.
+
+    Values are those of all heads side by side, each as wide as the stream.
+    """
 
     query: Float[Tensor, "member vocabulary length inner"]
     key: Float[Tensor, "member vocabulary length inner"]
-    value: Float[Tensor, "member vocabulary length heads*width"]
+    value: Float[Tensor, "member vocabulary length values"]
     own: Float[Tensor, "member vocabulary length width"]
 
 
@@ -37,7 +40,7 @@ class _Tables:
 class _HiddenTables:
     """The rows of `_Tables` times the feed-forward net's first matrix, and what its layer norm and bias add."""
 
-    value: Float[Tensor, "member vocabulary length heads*hidden"]
+    value: Float[Tensor, "member vocabulary length hidden_values"]
     own: Float[Tensor, "member vocabulary length hidden"]
     constant: Float[Tensor, "member hidden"]
 
@@ -46,12 +49,12 @@ def tables_pay(network: Network, input_ids: Int[Tensor, "member batch length"]) 
     """Whether the tables take less time than the block: few tokens beside the rows, short rows beside the width."""
     batch, length = input_ids.shape[1:]
     vocabulary, width = network.tokens.shape[1:]
-    return 2 * vocabulary <= batch and 4 * network.heads * length <= width
+    return 128 * vocabulary <= batch * width and network.heads * length <= width
 
 
 def hidden_tables_pay(network: Network, length: int) -> bool:
     """Whether the feed-forward net's first map, too, takes less time from tables."""
-    return 12 * network.heads * length <= network.tokens.shape[-1]
+    return 10 * network.heads * length <= network.tokens.shape[-1]
 
 
 def first_block(
@@ -71,14 +74,19 @@ def first_block(
         return gather(table.flatten(1, 2), index, dtype)
 
     later = index[:, :, 1:]
-    attention = _attention(network, block, rows(tables.query, later), rows(tables.key, index))
-    stream = rows(tables.own, later, tables.own.dtype) + _mix(attention, rows(tables.value, index))
+    query = split_heads(rows(tables.query, later), network.heads)
+    key = split_heads(rows(tables.key, index), network.heads)
+    attention = causal_attention(query, key).unflatten(0, (*input_ids.shape[:2], network.heads)).transpose(2, 3)
+    mixed = mixtures(_weights(attention.to(low)), _entries(network, rows(tables.value, index)))
+    own = rows(tables.own, later, tables.own.dtype)
+    stream = own + mixed.view(own.shape)
     if hidden_tables is None:
         return torch.cat([start, feed_forward(network, block, stream)], 2)
     scale = inverse_deviation(stream, network.epsilon)
     constant = hidden_tables.constant.to(low)[:, None, None]
-    own = torch.addcmul(constant, rows(hidden_tables.own, later), scale.to(low))
-    hidden = _mix(attention * scale.unsqueeze(3), rows(hidden_tables.value, index), own)
+    hidden = torch.addcmul(constant, rows(hidden_tables.own, later), scale.to(low))
+    weights = _weights((attention * scale.unsqueeze(3)).to(low))
+    hidden = add_mixtures(hidden, weights, _entries(network, rows(hidden_tables.value, index)))
     return torch.cat([start, _feed_forward_end(network, block, stream, scale, hidden)], 2)
 
 
@@ -88,7 +96,8 @@ def _first_position(
     """The stream behind the block at position 0, for every token."""
 
     def with_own_value(own: Tensor, value: Tensor) -> Tensor:
-        return own[:, :, 0] + value[:, :, 0].unflatten(-1, (network.heads, -1)).sum(2)
+        by_head: Tensor = value[:, :, 0].unflatten(-1, (network.heads, -1))
+        return own[:, :, 0] + by_head.sum(2)
 
     stream = with_own_value(tables.own, tables.value)
     if hidden_tables is None:
@@ -109,35 +118,14 @@ def _feed_forward_end(
     return base + block.down(network.activation(hidden))
 
 
-def _attention(
-    network: Network,
-    block: Block,
-    query: Float[Tensor, "member batch queries inner"],
-    key: Float[Tensor, "member batch length inner"],
-) -> Float[Tensor, "member batch queries heads length"]:
-    """Causal attention of the last `queries` positions."""
-
-    def by_head(rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (network.heads, -1)).transpose(2, 3).flatten(0, 2)
-
-    scores = products(by_head(query), by_head(key))
-    queries, length = scores.shape[1:]
-    hidden = torch.ones(queries, length, dtype=torch.bool, device=query.device).triu(1 + length - queries)
-    wide = scores.to(torch.promote_types(scores.dtype, torch.float32)) * network.scale(block)
-    attention = softmax(wide.masked_fill(hidden, -torch.inf))
-    return attention.view(*query.shape[:2], network.heads, queries, length).transpose(2, 3)
+def _weights(attention: Float[Tensor, "member batch queries heads length"]) -> Float[Tensor, "flat queries entries"]:
+    """Attention in the order in which a gathered row of a table has its entries: by position, then by head."""
+    return attention.transpose(3, 4).flatten(3).flatten(0, 1)
 
 
-def _mix(
-    attention: Float[Tensor, "member batch queries heads length"],
-    rows: Float[Tensor, "member batch length heads*width"],
-    base: Float[Tensor, "member batch queries width"] | None = None,
-) -> Float[Tensor, "member batch queries width"]:
-    """The rows of every head weighted by its attention, added up (in place on `base`, if given)."""
-    members, batch, queries, heads, length = attention.shape
-    weights = attention.to(rows.dtype).transpose(3, 4).reshape(members * batch, queries, length * heads)
-    mixed = mixtures(weights, rows.reshape(members * batch, length * heads, -1), base)
-    return mixed.view(members, batch, queries, -1)
+def _entries(network: Network, rows: Float[Tensor, "member batch length values"]) -> Float[Tensor, "flat entries _"]:
+    separate: Tensor = rows.unflatten(-1, (network.heads, -1))
+    return separate.flatten(2, 3).flatten(0, 1)
 
 
 def _tables(network: Network, block: Block, length: int) -> tuple[_Tables, _HiddenTables | None]:
@@ -147,15 +135,19 @@ def _tables(network: Network, block: Block, length: int) -> tuple[_Tables, _Hidd
     own = torch.cat([centred[:, :-length], centred[:, -length:] + _centred(value_constant)], 1)
     scale = None
     if block.attention_norm is not None:
-        scale = inverse_deviation(*_spread([centred], length), network.epsilon)
-    if not hidden_tables_pay(network, length):
-        query, key, value = _spread([query, key, _heads_aside(value)], length, scale)
-        return _Tables(query + query_constant.unsqueeze(1), key, value, *_spread([own], length)), None
-    hidden_own, hidden_value, constant = _hidden_rows(block, own, value)
-    own, hidden_own = _spread([own, hidden_own], length)
-    parts = [query, key, _heads_aside(value), _heads_aside(hidden_value)]
-    query, key, value, hidden_value = _spread(parts, length, scale)
-    return _Tables(query + query_constant.unsqueeze(1), key, value, own), _HiddenTables(hidden_value, hidden_own, constant)
+        scale = inverse_deviation(_spread([centred], length)[0], network.epsilon)
+    unscaled, scaled = [own], [query, key, _heads_aside(value)]
+    hidden_constant = None
+    if hidden_tables_pay(network, length):
+        hidden_own, hidden_value, hidden_constant = _hidden_rows(block, own, value)
+        unscaled.append(hidden_own)
+        scaled.append(_heads_aside(hidden_value))
+    own_tables, scaled_tables = _spread(unscaled, length), _spread(scaled, length, scale)
+    query, key, value = scaled_tables[:3]
+    tables = _Tables(query + query_constant.unsqueeze(1), key, value, own_tables[0])
+    if hidden_constant is None:
+        return tables, None
+    return tables, _HiddenTables(scaled_tables[3], own_tables[1], hidden_constant)
 
 
 def _projections(
@@ -192,16 +184,14 @@ def _hidden_rows(
     norm, (heads, count) = block.feed_forward_norm, value.shape[1:3]
     gained = torch.cat([own, value.flatten(1, 2)], 1) * norm.gain[:, None]
     read = torch.cat([gained, norm.shift[:, None]], 1)
-    hidden_own, hidden_value, constant = (
-        linear(read, block.up.weight).to(own.dtype).split([count, heads * count, 1], 1)
-    )
+    hidden_own, hidden_value, constant = linear(read, block.up.weight).to(own.dtype).split([count, heads * count, 1], 1)
     constant = constant.squeeze(1)
     if block.up.bias is not None:
         constant = constant + block.up.bias
     return hidden_own, hidden_value.unflatten(1, (heads, count)), constant
 
 
-def _heads_aside(rows: Float[Tensor, "member heads rows width"]) -> Float[Tensor, "member rows heads*width"]:
+def _heads_aside(rows: Float[Tensor, "member heads rows width"]) -> Float[Tensor, "member rows values"]:
     return rows.transpose(1, 2).flatten(2)
 
 
@@ -213,7 +203,8 @@ def _spread(
     table = rows[:, :-length, None] + rows[:, None, -length:]
     if scale is not None:
         table = table * scale
-    return table.split([part.shape[-1] for part in parts], -1)
+    pieces: tuple[Tensor, ...] = table.split([part.shape[-1] for part in parts], -1)
+    return pieces
 
 
 def _centred(rows: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:

@@ -1,7 +1,12 @@
 """Logits of the last position only: the exact short-cut behind training.
+
+The loss reads one position, so the last block computes one query, its feed-forward net and the head one row per
+sequence (`blocks`); the first block comes from tables where that takes less time (`first_block`). Losses and gradients
+are those of the full forward pass. Parameters are stacked: a leading member axis in front of the Hugging Face shape.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 from jaxtyping import Float, Int
@@ -11,6 +16,7 @@ from transformers import GPT2Config, PreTrainedConfig
 from .blocks import last_block, whole_block
 from .first_block import first_block, tables_pay
 from .network import Network, gpt2_network, post_ln_network
+from .outputs import check_length
 from .post_ln import PostLNConfig
 from .stacked import embedding, layer_norm
 
@@ -24,14 +30,28 @@ def last_position_logits(config: PreTrainedConfig) -> Forward | None:
 
     The mapping has the names of `model.named_parameters()` (a tied head is absent) and tensors with a leading member
     axis; token rows are [member, batch, length], logits [member, batch, vocabulary]. No dropout is applied. Members
-    are independent. Works under `torch.autocast`; softmax and layer norm are then computed in float32.
+    are independent. Works under `torch.autocast`; softmax and layer norm are then computed in float32. The function
+    raises `ValueError` for rows longer than the model's positions.
     """
+    parts = _parts(config)
+    if parts is None:
+        return None
+
+    def forward(
+        weights: Mapping[str, Tensor], input_ids: Int[Tensor, "member batch length"]
+    ) -> Float[Tensor, "member batch vocabulary"]:
+        return _logits(parts(weights), input_ids)
+
+    return forward
+
+
+def _parts(config: PreTrainedConfig) -> Callable[[Mapping[str, Tensor]], Network] | None:
     if not getattr(config, "is_causal", True):  # Hugging Face then builds a mask that shows later positions too
         return None
     if isinstance(config, PostLNConfig):
-        return lambda weights, input_ids: _logits(post_ln_network(config, weights), input_ids)
+        return partial(post_ln_network, config)
     if isinstance(config, GPT2Config) and _is_plain(config):
-        return lambda weights, input_ids: _logits(gpt2_network(config, weights), input_ids)
+        return partial(gpt2_network, config)
     return None
 
 
@@ -44,6 +64,7 @@ def _is_plain(config: GPT2Config) -> bool:
 def _logits(
     network: Network, input_ids: Int[Tensor, "member batch length"]
 ) -> Float[Tensor, "member batch vocabulary"]:
+    check_length(input_ids, network.positions.shape[1])
     *earlier, last = network.blocks
     if earlier and tables_pay(network, input_ids):
         stream = first_block(network, earlier.pop(0), input_ids)
@@ -52,5 +73,4 @@ def _logits(
     for block in earlier:
         stream = whole_block(network, block, stream)
     answer = last_block(network, last, stream)
-    answer = layer_norm(answer, network.final_norm.gain, network.final_norm.shift, network.epsilon)
-    return network.head(answer)
+    return network.head(layer_norm(answer, network.final_norm.gain, network.final_norm.shift, network.epsilon))

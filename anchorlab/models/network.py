@@ -72,10 +72,6 @@ class Network:
     pre_norm: bool
     activation: Callable[[Tensor], Tensor]
 
-    def scale(self, block: Block) -> float:
-        """What attention scores are multiplied with."""
-        return (block.query.weight.shape[-1] // self.heads) ** -0.5
-
 
 def gpt2_network(config: GPT2Config, weights: Parameters) -> Network:
     """The parts of `GPT2LMHeadModel`."""

@@ -1,11 +1,14 @@
 """The models by name: build one for a task, load one from a folder."""
 
+import errno
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from anchorlab.errors import InputError
@@ -140,9 +143,18 @@ def load(folder: str | Path) -> PreTrainedModel:
 
 
 def save(model: PreTrainedModel, folder: str | Path) -> None:
-    """Write the model so that `load`, or `from_pretrained` of its class, opens it again."""
-    with without_progress_bars():
-        model.save_pretrained(folder)
+    """Write the model so that `load`, or `from_pretrained` of its class, opens it again.
+
+    Raises:
+        OSError: it cannot be written, on a full disk too.
+    """
+    try:
+        with without_progress_bars():
+            model.save_pretrained(folder)
+    except SafetensorError as error:
+        if "os error 28" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
 
 
 register()

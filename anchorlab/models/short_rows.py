@@ -1,4 +1,8 @@
-"""Operations on many short rows, in the forms that take the least time there; all of them can be differentiated."""
+"""Operations on many short sequences, in the forms that take the least time there, with their gradients.
+
+Rows of a few scores, products of a few rows and narrow tables are where the general kernels spend most of their time
+on something else. Every result is a function of its arguments alone: nothing depends on the order of threads.
+"""
 
 from typing import Any
 
@@ -6,15 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_NARROW = 256
+_NARROW = 256  # columns up to which adding rows one by one is the faster gradient of a gather
 
 
 def softmax(scores: Float[Tensor, "*rows length"]) -> Float[Tensor, "*rows length"]:
-    """Softmax over the last axis, in float32 or wider; -inf is no weight. Torch's own costs 4 times that on 9 scores."""
+    """Softmax over the last axis, in float32 or wider; -inf is no weight. On 9 scores torch's takes 4 times as long."""
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if scores.device.type != "cpu":
         return wide.softmax(-1)
-    weights: Tensor = _Softmax.apply(wide)
+    weights: Tensor = _Softmax.apply(wide)  # type: ignore[no-untyped-call]
     return weights
 
 
@@ -22,32 +26,57 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor) -> Tensor:
         weights = (scores - scores.amax(-1, keepdim=True)).exp_()
-        weights /= weights.sum(-1, keepdim=True)
+        weights.div_(weights.sum(-1, keepdim=True))
         ctx.save_for_backward(weights)
         return weights
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (weights,) = ctx.saved_tensors
-        product = weights * gradient
+        weights: Tensor = ctx.saved_tensors[0]
+        product: Tensor = weights * gradient
         return product - weights * product.sum(-1, keepdim=True)
+
+
+def split_heads(rows: Float[Tensor, "member batch length inner"], heads: int) -> Float[Tensor, "flat length head"]:
+    """Heads, side by side in the last axis, as separate batches: member, batch and head in one leading axis."""
+    separate: Tensor = rows.unflatten(-1, (heads, -1))
+    return separate.transpose(2, 3).flatten(0, 2)
+
+
+def causal_attention(
+    query: Float[Tensor, "flat queries head"], key: Float[Tensor, "flat length head"]
+) -> Float[Tensor, "flat queries length"]:
+    """Attention of the last `queries` positions to all up to themselves, in float32 or wider."""
+    scores = products(query, key)
+    queries, length = scores.shape[1:]
+    later = torch.ones(queries, length, dtype=torch.bool, device=query.device).triu(1 + length - queries)
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32)) * query.shape[-1] ** -0.5
+    return softmax(wide.masked_fill(later, -torch.inf))
 
 
 def products(
     left: Float[Tensor, "batch rows width"], right: Float[Tensor, "batch others width"]
 ) -> Float[Tensor, "batch rows others"]:
     """Scalar products of every left with every right row, in their own type also under autocast."""
-    result: Tensor = _Products.apply(left, right)
+    result: Tensor = _Products.apply(left, right)  # type: ignore[no-untyped-call]
     return result
 
 
 def mixtures(
+    weights: Float[Tensor, "batch rows others"], rows: Float[Tensor, "batch others width"]
+) -> Float[Tensor, "batch rows width"]:
+    """Weighted sums of rows, in their own type also under autocast."""
+    result: Tensor = _Mixtures.apply(weights, rows, None)  # type: ignore[no-untyped-call]
+    return result
+
+
+def add_mixtures(
+    base: Float[Tensor, "*batches rows width"],
     weights: Float[Tensor, "batch rows others"],
     rows: Float[Tensor, "batch others width"],
-    base: Float[Tensor, "batch rows width"] | None = None,
-) -> Float[Tensor, "batch rows width"]:
-    """Weighted sums of rows in their own type also under autocast, added to `base` in place where that is given."""
-    result: Tensor = _Mixtures.apply(weights, rows, base)
+) -> Float[Tensor, "*batches rows width"]:
+    """`base` with the mixtures added in place; its leading axes flatten to `batch`."""
+    result: Tensor = _Mixtures.apply(weights, rows, base)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -97,33 +126,34 @@ def _outer(weights: Tensor, rows: Tensor) -> Tensor:
 
 def inverse_deviation(rows: Float[Tensor, "*rows width"], epsilon: float) -> Float[Tensor, "*rows 1"]:
     """1 / sqrt(mean square + epsilon) of rows without a mean: the scale of their layer norm."""
-    result: Tensor = _InverseDeviation.apply(rows, epsilon)
+    result: Tensor = _InverseDeviation.apply(rows, epsilon)  # type: ignore[no-untyped-call]
     return result
 
 
 class _InverseDeviation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, epsilon: float) -> Tensor:
-        square = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square_()
-        scale = square.div_(rows.shape[-1]).add_(epsilon).rsqrt_()
+        square = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square()
+        scale: Tensor = (square / rows.shape[-1] + epsilon).rsqrt()
         ctx.save_for_backward(rows, scale)
         return scale
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         rows, scale = ctx.saved_tensors
-        return rows * (gradient * scale.pow(3) * (-1 / rows.shape[-1])), None
+        slope: Tensor = gradient * scale.pow(3) * (-1 / rows.shape[-1])
+        return rows * slope, None
 
 
 def gather(
     table: Float[Tensor, "member entries width"], index: Int[Tensor, "member *rows"], dtype: torch.dtype
 ) -> Float[Tensor, "member *rows width"]:
-    """The entries of each member's own table, in `dtype`; gradients are summed in the table's type."""
+    """The entries of each member's own table, in `dtype`; gradients are summed in the table's wider type."""
     members, entries, width = table.shape
     if members > 1:  # one table of all members: entry `member * entries + index`
         offsets = torch.arange(members, device=index.device) * entries
         index = index + offsets.view(-1, *[1] * (index.ndim - 1))
-    rows: Tensor = _Gather.apply(table.reshape(members * entries, width), index.flatten(), dtype)
+    rows: Tensor = _Gather.apply(table.reshape(members * entries, width), index.flatten(), dtype)  # type: ignore[no-untyped-call]
     return rows.view(*index.shape, width)
 
 
@@ -132,7 +162,8 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(index)
         ctx.entries, ctx.dtype = len(table), table.dtype
-        return table.to(dtype).index_select(0, index)
+        low: Tensor = table.to(dtype)
+        return low.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

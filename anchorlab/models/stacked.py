@@ -5,6 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from .short_rows import causal_attention, gather, mixtures, split_heads
+
 
 def linear(
     rows: Float[Tensor, "member *rows inputs"],
@@ -70,12 +72,7 @@ def embedding(
     positions: Float[Tensor, "member positions width"],
 ) -> Float[Tensor, "member batch length width"]:
     """Token plus position embedding of each member's rows."""
-    members, vocabulary, width = tokens.shape
-    if members > 1:  # one table of all members: row `member * vocabulary + token`
-        offsets = torch.arange(members, device=input_ids.device) * vocabulary
-        input_ids = input_ids + offsets[:, None, None]
-    token_rows = functional.embedding(input_ids, tokens.reshape(members * vocabulary, width))
-    return token_rows + positions[:, None, : input_ids.shape[-1]]
+    return gather(tokens, input_ids, tokens.dtype) + positions[:, None, : input_ids.shape[-1]]
 
 
 def attend(
@@ -85,10 +82,14 @@ def attend(
     heads: int,
 ) -> Float[Tensor, "member batch length inner"]:
     """Causal attention of every position, heads side by side in the last axis; the softmax is in float32 or wider."""
+    if query.device.type == "cpu" and query.dtype not in (torch.float32, torch.float64) and query.shape[2] <= 128:
+        # There the fused kernel's gradient takes 3-15 times as long.
+        attention = causal_attention(split_heads(query, heads), split_heads(key, heads)).to(value.dtype)
+        mixed: Tensor = mixtures(attention, split_heads(value, heads)).unflatten(0, (*query.shape[:2], heads))
+        return mixed.transpose(2, 3).flatten(3)
 
-    # On rows this short the fused kernel is 2-4 times as fast as two batched products around a softmax.
     def by_head(rows: Tensor) -> Tensor:
         return rows.view(-1, rows.shape[2], heads, rows.shape[3] // heads).transpose(1, 2)
 
-    mixed = functional.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value), is_causal=True)
-    return mixed.transpose(1, 2).reshape(query.shape)
+    fused = functional.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value), is_causal=True)
+    return fused.transpose(1, 2).reshape(query.shape)

@@ -149,6 +149,23 @@ def test_bfloat16_keeps_float32_parameters_and_stays_close(sequences: Callable[.
     assert losses[0] != losses[1]
 
 
+def test_compiled_steps_are_the_same_steps(sequences: Callable[..., Any]) -> None:
+    settings = [OptimizerSettings("sgd", Schedule.constant(0.01))]
+    plain, compiled = Population(sequences([0]), settings), Population(sequences([0]), settings, compiled=True)
+    for population in (plain, compiled):
+        population.advance(0, 5)
+    for name, value in compiled.member_parameters(0).items():
+        torch.testing.assert_close(value, plain.member_parameters(0)[name], rtol=0, atol=1e-6)
+
+
+def test_compiling_without_a_compiler_says_what_is_missing(
+    linear: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"compile=True: needs a C\+\+ compiler"):
+        Population(linear([1]), ADAMW[:1], compiled=True)
+
+
 def test_random_state_is_untouched(sequences: Callable[..., Any]) -> None:
     before = torch.random.get_rng_state()
     Population(sequences([0]), [OptimizerSettings("adamw", Schedule.constant(1e-3))]).advance(0, 1)

@@ -25,7 +25,6 @@ from anchorlab.engine import (
     RunWriter,
     Schedule,
     TrainingPlan,
-    store,
     train_population,
 )
 from anchorlab.engine.store import MetricRow
@@ -292,22 +291,23 @@ def test_second_process_in_one_folder_stops(linear: Callable[..., Any], tmp_path
 def test_full_disk_leaves_a_readable_run_that_resumes(
     linear: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = store.save_file
+    real = Path.write_bytes
 
-    def full(tensors: Any, path: Path) -> None:
+    def full(path: Path, data: bytes) -> int:
         if "step-20" in path.name:
-            path.write_bytes(b"half of the file")
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        real(tensors, path)
+            real(path, b"half of the file")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, data)
 
-    monkeypatch.setattr(store, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
         run(linear([1]), tmp_path)
+    assert "step-20" in caught.value.filename
     opened = Run.open(tmp_path / "m0")
     assert opened.checkpoints() == [10]
     assert opened.metrics().step.max() == 20
     assert not list((tmp_path / "m0").rglob("*.tmp"))
-    monkeypatch.setattr(store, "save_file", real)
+    monkeypatch.setattr(Path, "write_bytes", real)
     (resumed,) = run(linear([1]), tmp_path)
     (whole,) = run(linear([1]), tmp_path / "whole")
     pd.testing.assert_frame_equal(resumed.metrics(), whole.metrics(), check_exact=True)

@@ -1,8 +1,10 @@
 import errno
+import gc
 import json
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anchorlab import Experiment, Run, sweep, train
-from anchorlab.engine import Monitor, Progress, store
+from anchorlab.engine import Monitor, Progress
 from anchorlab.errors import FolderInUse, InputError
 from anchorlab.experiments import placement, populations, sweeps
 from anchorlab.experiments.placement import Measured, Speed, measure, read_measured
@@ -90,6 +92,43 @@ def test_best_size_is_the_fastest_that_fits() -> None:
     assert Measured("cuda", 10_000, speeds).best(limit=30, processes=2) == 30
     hardly_faster = (Speed(1, 1e-3, 100.0), Speed(4, 3.6e-3, 100.0))
     assert Measured("cpu", 10**9, hardly_faster).best(limit=100, processes=2) == 1
+
+
+def test_tasks_of_different_groups_are_measured_each_by_its_own(tmp_path: Path) -> None:
+    other = {"operations": {"z": "add:5", "b": "add:1", "c": "add:-2", "d": "add:-8"}}
+    experiments = {"a": small(steps=2), "z": small(steps=2, task_fields=other), "b": small(steps=2, seed=1)}
+    assert shape_of(experiments["a"]) == shape_of(experiments["b"]) != shape_of(experiments["z"])
+    runs = sweep(experiments, tmp_path, placement="stacked", progress=False)
+    groups = [{group[0] for group in run.metrics().group if group} for run in runs]
+    assert groups == [set("abcd"), set("zbcd"), set("abcd")]
+
+
+def test_members_with_and_without_commutativity_in_one_population(tmp_path: Path) -> None:
+    experiments = [small(steps=2), small(steps=2, task_fields={"held_out": (("a", "a"),)})]
+    runs = train_members(experiments, [tmp_path / "0", tmp_path / "1"], Monitor())
+    assert ["commutativity" in set(run.metrics().metric) for run in runs] == [True, False]
+
+
+def test_attempt_that_did_not_fit_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    plenty, sizes = populations.assemble, []
+
+    def assembled(part: Sequence[Experiment]) -> Any:
+        gc.collect()
+        sizes.append((len(part), len(alive)))
+        assembly = plenty(part)
+        alive.add(assembly.population)
+        if len(part) > 1:
+            assembly.population.advance = raise_out_of_memory
+        return assembly
+
+    monkeypatch.setattr(populations, "assemble", assembled)
+    train_members([small(seed=seed, steps=2) for seed in range(4)], [tmp_path / str(k) for k in range(4)], Monitor())
+    assert sizes == [(4, 0), (2, 0), (1, 0), (1, 0), (2, 0), (1, 0), (1, 0)]
+
+
+def raise_out_of_memory(*arguments: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 @given(st.integers(1, 300), st.integers(1, 80), st.integers(1, 16))
@@ -234,17 +273,17 @@ def test_killed_sweep_continues_to_the_same_metrics(tmp_path: Path) -> None:
 def test_full_disk_stops_a_sweep_that_continues_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiments = [small(seed=seed, checkpoint_every=4) for seed in (0, 1)]
     folders = [tmp_path / "cut" / str(seed) for seed in (0, 1)]
-    real = store.save_file
+    real = Path.write_bytes
 
-    def full(tensors: Any, path: Path) -> None:
+    def full(path: Path, data: bytes) -> int:
         if "step-8" in path.name and path.parent.parent.name == "1":
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        real(tensors, path)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, data)
 
-    monkeypatch.setattr(store, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         train_members(experiments, folders, Monitor())
-    monkeypatch.setattr(store, "save_file", real)
+    monkeypatch.setattr(Path, "write_bytes", real)
     resumed = train_members(experiments, folders, Monitor())
     whole = train_members(experiments, [tmp_path / "whole" / str(seed) for seed in (0, 1)], Monitor())
     for one, other in zip(resumed, whole, strict=True):

@@ -6,6 +6,7 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from anchorlab import models
+from anchorlab.models import first_block, last_position, network
 
 VOCABULARY, LENGTH, BATCH = 19, 7, 6
 SHAPES = [
@@ -14,6 +15,13 @@ SHAPES = [
     {"layers": 3, "heads": 4, "width": 12, "feed_forward_width": 20},
     {"layers": 2, "heads": 2, "width": 12, "tie_embeddings": True},
 ]
+
+
+@pytest.fixture(params=["no tables", "attention tables", "all tables"])
+def tables(request, monkeypatch):
+    """How much of the first block comes from tables, whatever the shape."""
+    monkeypatch.setattr(last_position, "tables_pay", lambda *shape: request.param != "no tables")
+    monkeypatch.setattr(first_block, "hidden_tables_pay", lambda *shape: request.param == "all tables")
 
 
 def members(name, shape, count, dtype):
@@ -42,6 +50,7 @@ def batch(count):
     return tokens, torch.randint(0, VOCABULARY, (count, BATCH), generator=generator)
 
 
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,6 +69,76 @@ def test_logits_and_gradients_are_those_of_the_full_forward(name, shape, dtype, 
             assert torch.allclose(stacked[key].grad[member], parameter.grad, atol=tolerance, rtol=tolerance), key
 
 
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+@pytest.mark.parametrize(("dtype", "steps", "tolerance"), [(torch.float64, 10, 1e-11), (torch.float32, 50, 1e-4)])
+def test_training_follows_the_full_forward(name, dtype, steps, tolerance):
+    (model,) = members(name, SHAPES[1], 1, dtype)
+    stacked, (tokens, labels) = stack([model]), batch(1)
+    forward = models.last_position_logits(model.config)
+    optimizers = [torch.optim.AdamW(group, lr=1e-3) for group in (stacked.values(), model.parameters())]
+    for _ in range(steps):
+        losses = [
+            functional.cross_entropy(logits, labels[0])
+            for logits in (forward(stacked, tokens)[0], model(tokens[0]).logits[:, -1])
+        ]
+        for loss, optimizer in zip(losses, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert abs(losses[0] - losses[1]) < tolerance
+    if dtype == torch.float64:
+        for key, parameter in model.named_parameters():
+            # Keys' biases have no gradient but rounding, and Adam divides that by its epsilon of 1e-8.
+            limit = 1e-9 if key.endswith("c_attn.bias") else tolerance
+            assert torch.allclose(stacked[key][0], parameter, atol=limit, rtol=0), key
+
+
+@pytest.mark.usefixtures("tables")
+def test_biases_of_keys_have_a_gradient_of_zero():
+    built = members("gpt2", SHAPES[2], 2, torch.float64)
+    stacked, (tokens, labels) = stack(built), batch(2)
+    logits = models.last_position_logits(built[0].config)(stacked, tokens)
+    functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    for layer in range(3):
+        query, key, value = stacked[f"transformer.h.{layer}.attn.c_attn.bias"].grad.chunk(3, dim=-1)
+        assert key.abs().max() < 1e-15 < min(query.abs().max(), value.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("width", "count", "expected"), [(400, 2048, (True, True)), (64, 512, (True, False)), (32, 16, (False, False))]
+)
+def test_tables_are_used_where_they_take_less_time(width, count, expected):
+    model = models.build("gpt2", 115, 9, layers=2, heads=1, width=width)
+    parts = network.gpt2_network(model.config, stack([model]))
+    rows = torch.zeros(1, count, 9, dtype=torch.long)
+    assert (first_block.tables_pay(parts, rows), first_block.hidden_tables_pay(parts, 9)) == expected
+
+
+def test_tables_are_chosen_by_themselves(monkeypatch):
+    (model,) = members("gpt2", {"layers": 2, "heads": 1, "width": 128, "feed_forward_width": 24}, 1, torch.float64)
+    tokens = torch.randint(0, VOCABULARY, (1, 40, LENGTH), generator=torch.Generator().manual_seed(0))
+    logits = models.last_position_logits(model.config)(stack([model]), tokens)
+    monkeypatch.setattr(last_position, "tables_pay", lambda *shape: False)
+    without = models.last_position_logits(model.config)(stack([model]), tokens)
+    assert torch.allclose(logits, without, atol=1e-12)
+    assert not torch.equal(logits, without)
+
+
+@pytest.mark.usefixtures("tables")
+def test_results_repeat_to_the_last_bit():
+    built = members("gpt2", SHAPES[1], 1, torch.float32)
+    tokens, labels = batch(1)
+    runs = []
+    for _ in range(2):
+        stacked = stack(built)
+        logits = models.last_position_logits(built[0].config)(stacked, tokens)
+        functional.cross_entropy(logits[0], labels[0]).backward()
+        runs.append([logits, *(parameter.grad for parameter in stacked.values())])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("name", ["gpt2", "post_ln"])
 def test_head_width_activation_and_epsilon_are_followed(name):
     own = {"gpt2": {"activation": "relu"}, "post_ln": {"head_width": 5}}[name]
@@ -70,6 +149,7 @@ def test_head_width_activation_and_epsilon_are_followed(name):
         assert torch.allclose(logits[member], model(tokens[member]).logits[:, -1], atol=1e-12)
 
 
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("name", ["gpt2", "post_ln"])
 def test_members_do_not_influence_each_other(name):
     built = members(name, SHAPES[1], 3, torch.float32)
@@ -87,6 +167,7 @@ def test_members_do_not_influence_each_other(name):
     assert torch.equal(spoiled[1:], logits[1:])
 
 
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("name", ["gpt2", "post_ln"])
 def test_gradients_are_contiguous_as_fused_optimizers_need(name, count):
@@ -97,6 +178,7 @@ def test_gradients_are_contiguous_as_fused_optimizers_need(name, count):
     assert all(parameter.grad.is_contiguous() for parameter in stacked.values())
 
 
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("name", ["gpt2", "post_ln"])
 def test_bfloat16_autocast_stays_close_to_the_full_forward(name, count):
@@ -123,18 +205,28 @@ def test_layer_norm_is_in_float32_under_bfloat16_rows():
     assert layer_norm(rows.double(), ones.double(), zeros.double(), 1e-5).dtype == torch.float64
 
 
+@pytest.mark.usefixtures("tables")
 def test_short_rows_use_the_first_positions():
     (model,) = members("post_ln", SHAPES[1], 1, torch.float64)
-    tokens = torch.tensor([[[3, 1, 4]]])
-    logits = models.last_position_logits(model.config)(stack([model]), tokens)
-    assert torch.allclose(logits[0], model(tokens[0]).logits[:, -1], atol=1e-12)
+    for tokens in (torch.tensor([[[3, 1, 4]]]), torch.tensor([[[3], [1]]])):
+        logits = models.last_position_logits(model.config)(stack([model]), tokens)
+        assert torch.allclose(logits[0], model(tokens[0]).logits[:, -1], atol=1e-12)
 
 
+def test_rows_longer_than_the_positions_are_refused():
+    (model,) = members("gpt2", SHAPES[1], 1, torch.float32)
+    with pytest.raises(ValueError, match="rows must have at most 9 tokens, got 10"):
+        models.last_position_logits(model.config)(stack([model]), torch.zeros(1, 2, 10, dtype=torch.long))
+
+
+@pytest.mark.usefixtures("tables")
 def test_token_ids_of_any_integer_width_are_taken():
     built = members("gpt2", SHAPES[1], 3, torch.float32)
     tokens, _ = batch(3)
     forward, stacked = models.last_position_logits(built[0].config), stack(built)
-    assert torch.equal(forward(stacked, tokens.int()), forward(stacked, tokens))
+    narrow = forward(stacked, tokens.int())
+    assert torch.equal(narrow, forward(stacked, tokens))
+    narrow.sum().backward()
 
 
 @pytest.mark.parametrize("name", ["simplified", "lstm", "fnn"])

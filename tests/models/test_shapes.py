@@ -6,7 +6,18 @@ from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
 from anchorlab import models
-from anchorlab.models import fnn, last_position, lstm, post_ln, simplified, stacked
+from anchorlab.models import (
+    blocks,
+    first_block,
+    fnn,
+    last_position,
+    lstm,
+    network,
+    post_ln,
+    short_rows,
+    simplified,
+    stacked,
+)
 
 ANNOTATED_METHODS = [
     (post_ln.SelfAttention, "forward"),
@@ -25,13 +36,26 @@ def checked(function):
     return jaxtyped(typechecker=beartype)(function)
 
 
+FUNCTIONS = [
+    (stacked, ("linear", "normalize", "affine", "layer_norm", "lowered", "embedding", "attend")),
+    (short_rows, ("softmax", "split_heads", "causal_attention", "products", "mixtures", "add_mixtures")),
+    (short_rows, ("inverse_deviation", "gather")),
+    (blocks, ("whole_block", "feed_forward", "last_block", "_absorbed_query", "_values", "_chain", "_norm")),
+    (first_block, ("first_block", "_first_position", "_feed_forward_end", "_weights", "_entries", "_tables")),
+    (first_block, ("_projections", "_hidden_rows", "_heads_aside", "_spread", "_centred")),
+    (last_position, ("_logits",)),
+]
+
+
 @pytest.fixture
 def shape_checks(monkeypatch):
-    for name in ("linear", "layer_norm", "embedding", "attend", "attend_last", "_fused_attention"):
-        function = checked(getattr(stacked, name))
-        monkeypatch.setattr(stacked, name, function)
-        if hasattr(last_position, name):
-            monkeypatch.setattr(last_position, name, function)
+    modules = [stacked, short_rows, blocks, network, first_block, last_position]
+    for owner, names in FUNCTIONS:
+        for name in names:
+            original, function = getattr(owner, name), checked(getattr(owner, name))
+            for module in modules:
+                if getattr(module, name, None) is original:
+                    monkeypatch.setattr(module, name, function)
     monkeypatch.setattr(post_ln, "eager_attention", checked(post_ln.eager_attention))
     for owner, name in ANNOTATED_METHODS:
         monkeypatch.setattr(owner, name, checked(getattr(owner, name)))
@@ -49,9 +73,12 @@ def test_forward_pass_has_the_annotated_shapes(name):
 
 @pytest.mark.usefixtures("shape_checks")
 @pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("tables", [True, False])
 @pytest.mark.parametrize("name", ["gpt2", "post_ln"])
-def test_short_cut_has_the_annotated_shapes(name, members):
-    model = models.build(name, 11, 5, layers=2, heads=2, width=8)
+def test_short_cut_has_the_annotated_shapes(name, tables, members, monkeypatch):
+    monkeypatch.setattr(last_position, "tables_pay", lambda *shape: tables)
+    monkeypatch.setattr(first_block, "hidden_tables_pay", lambda *shape: tables)
+    model = models.build(name, 11, 5, layers=3, heads=2, width=8)
     stacked_parameters = {
         key: parameter.detach().expand(members, *parameter.shape).clone() for key, parameter in model.named_parameters()
     }
