@@ -1,8 +1,8 @@
 """One optimizer step of GPT-2 on composite rows: the engine beside the Hugging Face Trainer, one thread each.
 
 Same initial weights, batches, AdamW, clipping and last-position loss over one continuous training; every contender is a
-process of its own, they take turns in blocks of steps, and medians are compared. The Trainer is timed with the builder's
-GELU (`gelu_pytorch_tanh`) and with that of GPT-2's own configuration (`gelu_new`: the same function, slower).
+process of its own, they take turns in blocks of steps, and medians are compared. The Trainer runs with the activation
+of our builder (`gelu_pytorch_tanh`) and with that of GPT-2's own configuration (`gelu_new`: the same function, slower).
 
     python benchmarks/training_step.py [--size T|S] [--precision float32|bfloat16] [--compiled] [--rounds N] [--steps N]
 """

@@ -105,20 +105,19 @@ def _from_options(
     from anchorlab.experiments import grid, parse_values
 
     fields = {"--gamma": "initialization_rate", "--weight-decay": "weight_decay", "--learning-rate": "learning_rate"}
-    values = {fields[option]: parse_values(fields[option], text) for option, text in listed.items() if text is not None}
-    axes = {field: found for field, found in values.items() if len(found) > 1}
-    single = {field: found[0] for field, found in values.items() if len(found) == 1}
+    # One value is an axis too: its name stays in those of the members when more values are added later.
+    axes = {fields[option]: parse_values(fields[option], text) for option, text in listed.items() if text is not None}
     for text in vary:
         field, equals, written = text.partition("=")
         if not equals:
             raise InputError(f"--vary: {text!r} is not FIELD=VALUES, for example layers=2,3,4")
-        if field in values or field in axes:
+        if field in axes:
             raise InputError(f"--vary: {field!r} is given twice; give it once")
         axes[field] = parse_values(field, written)
     if not {"task", "data"} & axes.keys() and not any(chosen[name] for name in ("task", "data")):
         raise InputError("task: give a task, a sweep file or --data")
     named = {field: value for field, value in chosen.items() if value is not None}
-    return grid(merge_settings(named | single, parse_settings(settings)), axes, seeds=_seeds(seeds))
+    return grid(merge_settings(named, parse_settings(settings)), axes, seeds=_seeds(seeds))
 
 
 def _seeds(text: str | None) -> int | list[int]:
@@ -133,8 +132,11 @@ def _seeds(text: str | None) -> int | list[int]:
 
 
 def _list(experiments: "Mapping[str, Experiment]", folder: Path) -> None:
+    from anchorlab.experiments.populations import check_members
+
     from . import sweep_summary
 
+    check_members(experiments)
     for line in sweep_summary.listing(experiments):
         typer.echo(line)
     typer.echo(f"{sweep_summary.size(experiments)}; nothing was trained, the folder would be {folder}")

@@ -79,7 +79,7 @@ class Experiment:
     head_width: PositiveInt | None = None
     feed_forward_width: PositiveInt | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
-    initialization_rate: FiniteFloat | None = None
+    initialization_rate: NonNegativeFloat | None = None
     initialization_rule: str = "arxiv-2405.05409"
     initialization_distribution: Literal["normal", "uniform"] = "normal"
     component_rates: dict[str, FiniteFloat] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from anchorlab.engine import (
 )
 from anchorlab.engine.memory import is_out_of_memory
 from anchorlab.errors import InputError
+from anchorlab.validation import check_known
 
 from .data import ExperimentData, load_data
 from .experiment import Experiment
@@ -43,6 +44,35 @@ def shape_of(experiment: Experiment) -> Hashable:
     return repr([getattr(experiment, name) for name in _SHARED]), sizes
 
 
+def check_members(experiments: Mapping[str, Experiment]) -> None:
+    """Raise InputError, naming the member, for settings of which no network or training can be made.
+
+    Members that read the user's own files are checked when they are loaded.
+    """
+    checked: set[Hashable] = set()
+    for name, experiment in experiments.items():
+        shape = shape_of(experiment)
+        if shape in checked or experiment.data is not None:
+            continue
+        checked.add(shape)
+        try:
+            _check(experiment)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+
+
+def _check(experiment: Experiment) -> None:
+    task = tasks.create(experiment.task, experiment.preset, **experiment.task_fields)
+    _build(experiment, task.vocabulary.size, task.length)
+    rows = experiment.train_rows
+    batch = experiment.rows_per_step or rows
+    if batch > rows:
+        raise InputError(f"batch_size={batch}: must be between 1 and the {rows} training rows")
+    _steps(experiment, rows // batch)
+    for split in experiment.stop_accuracy:
+        check_known("stop_accuracy", split, task.splits)
+
+
 @dataclass(frozen=True)
 class Assembly:
     """A population that is ready to train, the settings of each member for its run folder, and the plan."""
@@ -60,7 +90,7 @@ def assemble(experiments: Sequence[Experiment]) -> Assembly:
     first = experiments[0]
     device = device_of(first)
     loaded = _load_each_once(experiments)
-    model = _build(first, loaded[0])
+    model = _build(first, loaded[0].vocabulary_size, loaded[0].length)
     problem = SequenceProblem(
         model,
         [_member(experiment, data) for experiment, data in zip(experiments, loaded, strict=True)],
@@ -161,11 +191,11 @@ def _member(experiment: Experiment, data: ExperimentData) -> SequenceMember:
     return SequenceMember(data.splits, initialize, order_seed=experiment.data_seed)
 
 
-def _build(experiment: Experiment, data: ExperimentData) -> PreTrainedModel:
+def _build(experiment: Experiment, vocabulary_size: int, length: int) -> PreTrainedModel:
     return models.build(
         experiment.model,
-        data.vocabulary_size,
-        data.length,
+        vocabulary_size,
+        length,
         layers=experiment.layers,
         heads=experiment.heads,
         width=experiment.width,

@@ -28,7 +28,7 @@ from anchorlab.validation import check_known
 from .experiment import Experiment
 from .live import live_grid
 from .placement import Measured, Placement, measure, read_measured
-from .populations import device_of, shape_of, train_members
+from .populations import check_members, device_of, shape_of, train_members
 
 Launcher = Literal["local", "ray"]
 Members = Sequence[tuple[Experiment, Path]]
@@ -70,6 +70,7 @@ def sweep(
     for name in experiments:
         if name in ("", ".", "..") or Path(name).name != name:
             raise InputError(f"experiments: {name!r} cannot be the name of a folder")
+    check_members(experiments)
     with _claimed(folder):
         for name, experiment in experiments.items():
             check_folder(folder / name, experiment.record())

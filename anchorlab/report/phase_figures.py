@@ -100,7 +100,18 @@ def _map_legend(grid: PhaseGrid) -> list[Patch | Line2D]:
     if grid.cells["commutativity_mean"].notna().any():
         label = f"commutativity < {limits.commutativity:g}"
         handles.append(Line2D([], [], marker="^", linestyle="", color=GREEN, markersize=6, label=label))
-    return [*handles, Line2D([], [], linestyle="", marker="$1$", color=GREY, markersize=6, label="number: phase")]
+    return [
+        *handles,
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="$1$",
+            color=GREY,
+            markersize=6,
+            label=f"phase (3: ID ≥ {limits.id:g}, OOD ≥ {limits.ood:g})",
+        ),
+    ]
 
 
 def rate_slice(cells: pd.DataFrame, limits: Thresholds, *, title: str = "") -> Figure:

@@ -60,7 +60,7 @@ def test_options_become_experiments(recorded: Recorded, tmp_path: Path) -> None:
     assert call(*GRID, *more, *fixed, *how) == 0
     found = recorded.experiments
     assert len(found) == 3 * 2 * 2 * 2 * 2
-    assert found["gamma0.4-decay0.01-layers3-task.modulus8-seed4"] == Experiment(
+    assert found["gamma0.4-decay0.01-learning_rate0.002-layers3-task.modulus8-seed4"] == Experiment(
         **{"task": "composite", "task_fields": {"length": 12, "modulus": 8}, "model": "post_ln", "steps": 30},
         **{"initialization_rate": 0.4, "weight_decay": 0.01, "learning_rate": 0.002},
         **{"layers": 3, "seed": 4, "data_seed": 4},

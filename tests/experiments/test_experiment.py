@@ -28,7 +28,7 @@ def test_record_is_json_and_makes_the_same_experiment() -> None:
         ({"weight_decay": -0.1}, "weight_decay=-0.1: input should be greater than or equal to 0"),
         ({"initialization_rate": math.nan}, "initialization_rate=nan: input should be a finite number"),
         ({"optimizer": "adamv"}, "optimizer='adamv': input should be 'adamw', 'adam', 'sgd' or 'gd'"),
-        ({"precision": "bfloat61"}, "precision='bfloat61': input should be 'float32' or 'bfloat16'"),
+        ({"precision": "bfloat61"}, "precision='bfloat61': input should be 'float32', 'tf32' or 'bfloat16'"),
         ({"model": "gpt3"}, "model: unknown value 'gpt3'; did you mean 'gpt2'"),
         ({"initialization_rule": "book"}, "initialization_rule: unknown value 'book'; known: arxiv-2405.05409"),
         ({"task": "composit"}, "unknown value 'composit'; did you mean 'composite'"),

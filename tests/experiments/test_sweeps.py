@@ -213,6 +213,22 @@ def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 601}, "bad: batch_size=601: must be between 1 and the 600 training rows"),
+        ({"heads": 3}, "bad: width: must be divisible by heads=3"),
+        ({"task": "identity", "stop_accuracy": {"ood": 0.5}}, "bad: stop_accuracy: unknown value 'ood'"),
+    ],
+)
+def test_one_impossible_member_stops_the_sweep_before_it_begins(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        sweep({"good": small(), "bad": small(**settings)}, tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_wrong_words_and_nothing_to_do(tmp_path: Path) -> None:
     for arguments, message in (
         ({"launcher": "slurm"}, "launcher: unknown value 'slurm'"),

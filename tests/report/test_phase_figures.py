@@ -45,7 +45,7 @@ def test_map_colours_marks_and_numbers(grid) -> None:
     numbers = {text.get_position(): text.get_text() for text in axes.texts}
     assert numbers == {(0, 0): "1", (0, 1): "2", (1, 0): "2", (1, 1): "3"}
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["ID < 0.9", "commutativity < 0.7", "number: phase"]
+    assert legend == ["ID < 0.9", "commutativity < 0.7", "phase (3: ID ≥ 0.9, OOD ≥ 0.9)"]
 
 
 def test_thresholds_move_the_marks(plane: Path) -> None:
