@@ -50,7 +50,7 @@ def train_in_processes(
     for number in range(count):
         numbers.put(number)
     with ProcessPoolExecutor(count, context, _start_worker, (channel, stop, numbers)) as pool:
-        with _interrupts_kept_from_children(), _main_module_kept_from_children():
+        with _interrupts_kept_from_children(), _main_module_kept_from_children(), _current_folder_not_imported():
             futures = [pool.submit(_work, work, item) for item in items]
         try:
             pending = set(futures)
@@ -103,6 +103,20 @@ def _main_module_kept_from_children() -> Iterator[None]:
         yield
     finally:
         vars(main).update(hidden)
+
+
+@contextmanager
+def _current_folder_not_imported() -> Iterator[None]:
+    # The server is started with `python -c`, which looks for modules in the current folder first: not what is installed.
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _start_worker(channel: Any, stop: Any, numbers: Any) -> None:
