@@ -107,7 +107,7 @@ def _main_module_kept_from_children() -> Iterator[None]:
 
 @contextmanager
 def _current_folder_not_imported() -> Iterator[None]:
-    # The server is started with `python -c`, which looks for modules in the current folder first: not what is installed.
+    # `python -c`, which starts the server, looks for modules in the current folder before those that are installed.
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
