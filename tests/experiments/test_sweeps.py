@@ -79,7 +79,7 @@ def test_auto_placement_measures_and_writes_its_numbers(tmp_path: Path) -> None:
     assert known["device"] == "cpu"
     assert [speed["members"] for speed in known["speeds"]][:2] == [1, 4]
     assert all(speed["seconds_per_step"] > 0 for speed in known["speeds"])
-    assert known["members"] in (1, 4)
+    assert known["members"] in (1, 4, 5)
     assert not list(tmp_path.glob("measured*"))
 
 
