@@ -136,6 +136,7 @@ class RunWriter:
     def __init__(self, folder: Path):
         self.folder = folder
         self._checkpoints = folder / "checkpoints"
+        self._ends = self._checkpoints / "ends.json"
         self._lock = FolderLock(folder)
 
     def claim(self, config: Mapping[str, Any]) -> None:
@@ -204,6 +205,14 @@ class RunWriter:
         known = self._environment()
         known |= {"status": status, "step": step, "wall_time_seconds": known["wall_time_seconds"] + seconds}
         _write_json(self.folder / "environment.json", known | ({"reason": reason} if reason else {}))
+
+    def note_ends(self, ends: Mapping[str, tuple[str, str | None, int]]) -> None:
+        """Note which runs of a population end: by place, their status, reason and step. All or none are noted."""
+        _write_json(self._ends, ends)
+
+    def noted_ends(self) -> dict[str, Any]:
+        """What `note_ends` noted last."""
+        return _read_json(self._ends) if self._ends.is_file() else {}
 
     def close(self) -> None:
         """Let other processes write to this folder."""

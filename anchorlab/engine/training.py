@@ -1,5 +1,6 @@
 """The training loop: a population, its observers, its run folders."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def train_population(
 
     Members that had ended before are left as they are; the others continue from the newest checkpoint that all of them
     have. A member that meets one of its stopping rules after an evaluation ends there, with status `finished`; one
-    whose loss or gradient is not finite ends with status `diverged`. Those that ended leave the population at the next
+    whose loss, gradient or last parameters are not finite ends with status `diverged`. Those that ended leave the population at the next
     checkpoint, which comes early when an eighth of the population has ended. An interrupt (SIGINT, SIGTERM, or the
     monitor's wish) lets the steps at hand end, saves a checkpoint and raises Interrupted.
     Raises InputError if a folder holds something else.
@@ -110,7 +111,8 @@ class _Session:
         try:
             for writer, record in zip(self.writers, self.records, strict=True):
                 writer.claim(record.config)
-            self.population.remove([member for member in self.population.members if self._had_ended(member)])
+            ended = [member for member in self.population.members if self._had_ended(member)]
+            self.population.remove(ended + self._end_as_noted(ended))
             if self.population.members:
                 self._resume()
                 with self.interrupts.noting():
@@ -126,6 +128,19 @@ class _Session:
         self.monitor.report(Run.open(writer.folder).progress(self.plan.steps))
         return True
 
+    def _end_as_noted(self, ended: Sequence[int]) -> list[int]:
+        """Record the ends that a killed process had noted but not recorded."""
+        noted, late = self.writers[0].noted_ends(), []
+        for member in set(self.population.members) - set(ended):
+            status, reason, step = noted.get(self._place(member), ("", None, -1))
+            if step in self.writers[member].checkpoints():
+                self._record_end(member, _End(status, reason, self.writers[member].load_checkpoint(step)))
+                late.append(member)
+        return late
+
+    def _place(self, member: int) -> str:
+        return os.path.relpath(self.records[member].folder, self.records[0].folder)
+
     def _resume(self) -> None:
         writers = [self.writers[member] for member in self.population.members]
         common = set.intersection(*(set(writer.checkpoints()) for writer in writers))
@@ -138,7 +153,7 @@ class _Session:
             self.metrics[member] = checkpoint.metrics
 
     def _train(self) -> None:
-        if self.step == 0:
+        if not any(self.metrics):
             self._observe()
         self._apply_stopping_rules()
         self._save(due=False)
@@ -154,7 +169,7 @@ class _Session:
             if stop and self.step < self.plan.steps and self.population.members:
                 self._interrupt()
         for member in self.population.members:
-            self._record_end(member, "finished", None, self._saved(member))
+            self._record_end(member, self._finished(member))
 
     def _advance(self) -> Advance:
         every = (self.plan.evaluate_every, self.plan.checkpoint_every)
@@ -187,7 +202,7 @@ class _Session:
             if member not in self.ends and self.step < self.plan.steps:
                 reasons = (rule.reason(self.metrics[member]) for rule in self.records[member].stopping)
                 if reason := next(filter(None, reasons), None):
-                    self.ends[member] = _End("finished", f"stopped early: {reason}", self._saved(member))
+                    self.ends[member] = self._finished(member, f"stopped early: {reason}")
 
     def _save(self, *, due: bool) -> None:
         """Write a checkpoint if one is due, or if many members wait to leave."""
@@ -206,8 +221,12 @@ class _Session:
         # In this order all members that go on have a checkpoint in common, whenever this process is killed.
         for member, end in self.ends.items():
             self.writers[member].checkpoint(end.saved)
-            self._record_end(member, *end)
-            self.writers[member].prune(end.saved.step, keep_parameters=self.plan.keep_checkpoints)
+        # If only some of them had ended, the others would resume in a smaller population, with other rounding errors.
+        noted = {self._place(member): (end.status, end.reason, end.saved.step) for member, end in self.ends.items()}
+        if noted:
+            self.writers[0].note_ends(noted)
+        for member, end in self.ends.items():
+            self._record_end(member, end)
         self.population.remove(list(self.ends))
         self.ends.clear()
         for member in going_on:
@@ -224,10 +243,17 @@ class _Session:
         optimizer = {n: t.cpu().clone() for n, t in self.population.optimizer_state(member).items()}
         return Checkpoint(self.step if step is None else step, parameters, optimizer, self.metrics[member])
 
-    def _record_end(self, member: int, status: str, reason: str | None, saved: Checkpoint) -> None:
+    def _finished(self, member: int, reason: str | None = None) -> _End:
+        saved = self._saved(member)
+        if all(parameter.isfinite().all() for parameter in saved.parameters.values()):
+            return _End("finished", reason, saved)
+        return _End("diverged", f"a parameter is not finite after step {self.step}", saved)
+
+    def _record_end(self, member: int, end: _End) -> None:
         writer = self.writers[member]
-        self.population.problem.save(member, saved.parameters, writer.folder / "model")
-        writer.note(status, step=saved.step, seconds=self._seconds(), reason=reason)
+        self.population.problem.save(member, end.saved.parameters, writer.folder / "model")
+        writer.note(end.status, step=end.saved.step, seconds=self._seconds(), reason=end.reason)
+        writer.prune(end.saved.step, keep_parameters=self.plan.keep_checkpoints)
         self.monitor.report(Run.open(writer.folder).progress(self.plan.steps))
 
     def _show(self, losses: Mapping[int, float]) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import signal
@@ -175,6 +176,16 @@ class NormAbove:
         return f"norm {newest:.2f}" if newest > self.limit else None
 
 
+@dataclass(frozen=True)
+class FromStep:
+    """A stopping rule that is met at a given step."""
+
+    step: int
+
+    def reason(self, history: Sequence[MetricRow]) -> str | None:
+        return "as told" if history[-1].step >= self.step else None
+
+
 @pytest.mark.parametrize(("members", "stopped"), [(3, {1}), (3, {0, 1, 2}), (20, {4}), (20, {2, 5, 9}), (1, {0})])
 def test_members_that_stop_early_leave_and_disturb_nobody(
     linear: Callable[..., Any], tmp_path: Path, members: int, stopped: set[int]
@@ -227,6 +238,66 @@ def test_resume_around_an_early_stop_is_bit_identical(linear: Callable[..., Any]
     for one, other in zip(train("cut"), whole, strict=True):
         assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
         pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
+
+
+@pytest.mark.parametrize("recorded", range(4))
+def test_kill_while_ends_are_recorded_lets_all_of_them_end(
+    linear: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: int
+) -> None:
+    sizes: set[int] = set()
+
+    @dataclass
+    class Sizes:
+        def observe(self, population: Population, step: int) -> list[Measurement]:
+            if step > 12:
+                sizes.add(len(population.members))
+            return population.evaluate()
+
+    def train(folder: str) -> list[Run]:
+        plan = TrainingPlan(30, 3, 10, observers=(Sizes(),))
+        records = [MemberRecord(tmp_path / folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
+        return train_population(Population(linear(range(20)), [SETTINGS] * 20), records, plan)
+
+    rules = {member: [FromStep(12)] for member in (4, 5, 9, 11)}
+    whole = train("whole")
+    assert sizes == {16}
+    ends = iter(range(5))
+    note = RunWriter.note
+
+    def fails_once(writer: RunWriter, status: str, **known: Any) -> None:
+        if status == "finished" and next(ends) == recorded:
+            crash()
+        note(writer, status, **known)
+
+    monkeypatch.setattr(RunWriter, "note", fails_once)
+    with pytest.raises(RuntimeError, match="went away"):
+        train("cut")
+    monkeypatch.setattr(RunWriter, "note", note)
+    for one, other in zip(train("cut"), whole, strict=True):
+        assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
+        assert one.environment.get("reason") == other.environment.get("reason")
+        assert one.checkpoints() == other.checkpoints()
+        pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
+    assert sizes == {16}
+
+
+def test_member_that_leaves_the_numbers_in_its_last_step_has_diverged(linear: Callable[..., Any], tmp_path: Path) -> None:
+    settings = OptimizerSettings("sgd", Schedule.constant(1e308))
+    population = Population(linear([1]), [settings])
+    (only,) = train_population(population, [MemberRecord(tmp_path / "m0", {})], TrainingPlan(1, 1, 1))
+    assert (only.status, only.environment["reason"]) == ("diverged", "a parameter is not finite after step 1")
+
+
+def test_kill_after_a_member_stopped_at_the_start_repeats_no_measurement(
+    linear: Callable[..., Any], tmp_path: Path
+) -> None:
+    records = [MemberRecord(tmp_path / f"m{m}", {"seed": m}, [FromStep(0)] * (m == 0)) for m in range(2)]
+    for observers in ((At(5, crash),), (Evaluation(),)):
+        population = Population(linear(range(2)), [SETTINGS] * 2)
+        with contextlib.suppress(RuntimeError):
+            train_population(population, records, TrainingPlan(10, 5, 10, observers=observers))
+    assert Run.open(tmp_path / "m0").metrics().step.tolist() == [0]
+    assert Run.open(tmp_path / "m1").metrics().step.tolist() == [0, 5, 10]
 
 
 def test_last_member_may_diverge_when_observers_are_due(linear: Callable[..., Any], tmp_path: Path) -> None:
