@@ -1,10 +1,12 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from anchorlab import cli
 from anchorlab.cli import main
 
 SMALL = ["--steps", "3", "--set", "width=16", "--set", "train_rows=500", "--set", "test_rows=40", "--set", "device=cpu"]
@@ -98,6 +100,30 @@ def test_interrupt_ends_with_3_and_the_same_command_continues(tmp_path: Path) ->
     )
     assert second.returncode == 0, second.stderr
     assert "finished after 400 steps" in second.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_that_an_import_makes_an_error_of_its_own_ends_with_3(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def importing(arguments: list[str]) -> None:
+        try:
+            signal.raise_signal(number)
+        except Exception as error:
+            raise ModuleNotFoundError("could not import module 'GPT2Config'") from error
+
+    monkeypatch.setattr(cli, "_run", importing)
+    assert call("train", "composite") == 3
+    assert capsys.readouterr().err == "interrupted: run the same again to continue\n"
+
+
+def test_error_of_an_import_without_an_interrupt_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def importing(arguments: list[str]) -> None:
+        raise ModuleNotFoundError("No module named 'transformers'")
+
+    monkeypatch.setattr(cli, "_run", importing)
+    with pytest.raises(ModuleNotFoundError):
+        main(["train", "composite"])
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
