@@ -35,11 +35,18 @@ def checked(cls: Class) -> Class:
 
 def from_validation_error(error: ValidationError) -> InputError:
     """The first problem of `error` in one line: field, value, what is allowed."""
-    first = error.errors()[0]
+    first, *others = error.errors()
     if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
         return cause
-    field = ".".join(str(part) for part in first["loc"])
-    return InputError(f"{field}={_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    # Where several types are allowed, each has its own error and pydantic's name for the type in its place.
+    field = _field(first["loc"])
+    alternatives = dict.fromkeys(one["msg"] for one in (first, *others) if _field(one["loc"]) == field)
+    allowed = ", or ".join(f"{message[0].lower()}{message[1:]}" for message in alternatives)
+    return InputError(f"{field}={_short(first['input'])}: {allowed}")
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place if isinstance(part, int) or part.isidentifier())
 
 
 def check_known(field: str, value: str, known: Iterable[str]) -> None:

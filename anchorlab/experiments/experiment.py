@@ -4,17 +4,28 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, PositiveInt
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from anchorlab import models, tasks
 from anchorlab.engine import Fitted, OptimizerSettings, Plateau, Schedule, StoppingRule, TargetAccuracy
 from anchorlab.errors import InputError
 from anchorlab.validation import check_known, checked
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python would take for 1 or 0
+        raise PydanticCustomError("number", "must be a number, not true or false")
+    return value
+
+
+_Number = BeforeValidator(_no_boolean)
+Seed = Annotated[int, _Number, Field(ge=0, lt=2**63)]
+PositiveInt = Annotated[int, _Number, Field(gt=0)]
+FiniteFloat = Annotated[float, _Number, Field(allow_inf_nan=False)]
+NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
+PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 
 _DEFAULT_BATCH = 256
 _DEFAULT_RATE = 0.5
@@ -94,7 +105,7 @@ class Experiment:
     warmup: NonNegativeFloat | None = None
     weight_decay: NonNegativeFloat = 0.01
     decay_scope: Literal["all", "matrices"] = "all"
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[FiniteFloat, FiniteFloat] = (0.9, 0.999)
     momentum: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat | None = 1.0
     batch_size: PositiveInt | Literal["all"] | None = None
@@ -103,7 +114,7 @@ class Experiment:
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     compile: bool = False
     stop_fitted: bool = False
-    stop_accuracy: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
+    stop_accuracy: dict[str, Annotated[PositiveFloat, Field(le=1)]] = field(default_factory=dict)
     stop_plateau: PositiveInt | None = None
 
     evaluate_every: PositiveInt | None = None

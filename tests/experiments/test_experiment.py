@@ -49,7 +49,12 @@ def test_record_is_json_and_makes_the_same_experiment() -> None:
         ({"data": __file__, "preset": "book"}, "preset and task_fields belong to tasks"),
         ({"betas": (0.9, 1.0)}, r"betas=\(0.9, 1.0\): both must be"),
         ({"data": "no/such/file.parquet"}, "data='no/such/file.parquet': no such file or folder"),
-        ({"batch_size": 0}, "batch_size.*=0: input should be greater than 0"),
+        ({"batch_size": 0}, "^batch_size=0: input should be greater than 0, or input should be 'all'$"),
+        ({"initialization_rate": True}, "^initialization_rate=True: must be a number, not true or false$"),
+        ({"layers": True}, "^layers=True: must be a number, not true or false$"),
+        ({"batch_size": True}, "^batch_size=True: must be a number, not true or false"),
+        ({"betas": [0.9, True]}, r"^betas\.1=True: must be a number, not true or false$"),
+        ({"stop_accuracy": {"test": True}}, r"^stop_accuracy\.test=True: must be a number, not true or false$"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
