@@ -1,6 +1,7 @@
 """The phase diagram of a folder of runs: page, figure and table, with a report on every network."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,8 +66,9 @@ def phase_diagram(
 
     The map is that of figure 13.6, the slices those of figure 13.5. With `reports`, every finished run that has no
     report newer than itself gets a `report.html`, which the page links; `progress` shows a bar on standard error
-    meanwhile (default: if that is a terminal). Raises InputError for a threshold outside 0..1 and for a folder without
-    runs, whose runs have no γ, no accuracy on unseen pairs or the same settings twice, or of which none has finished.
+    meanwhile (default: a bar if that is a terminal, else one line). Raises InputError for a threshold outside 0..1 and
+    for a folder without runs, whose runs have no γ, no accuracy on unseen pairs or the same settings twice, or of which
+    none has finished.
     """
     thresholds = Thresholds(id_threshold, ood_threshold, commutativity_threshold)
     grid = phase_grid(collect_runs(folder, thresholds))
@@ -127,6 +129,8 @@ def _bar(total: int, enabled: bool | None) -> Iterator[Monitor]:
     console = Console(stderr=True)
     shown = bool(total) and (console.is_terminal if enabled is None else enabled)
     columns = TextColumn("reports"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    if total and not shown and enabled is None:
+        print(f"making {total} report{'s' if total > 1 else ''}", file=sys.stderr)
     with Bars(*columns, console=console, disable=not shown) as bars:
         task = bars.add_task("reports", total=total)
         yield Monitor(lambda progress: bars.advance(task))

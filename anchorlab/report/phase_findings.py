@@ -35,12 +35,16 @@ def about_seeds(grid: PhaseGrid) -> str:
 
 
 def about_evaluation(grid: PhaseGrid) -> str:
-    """Which evaluation the numbers are from."""
+    """Which evaluation the numbers are from, and how many networks stopped before their last step."""
     members = grid.runs.members
-    steps = members.loc[members["status"] == "finished", "evaluated_step"]
-    first, last = int(steps.min()), int(steps.max())
+    finished = members[members["status"] == "finished"]
+    first, last = int(finished["evaluated_step"].min()), int(finished["evaluated_step"].max())
     which = f"step {last:,}" if first == last else f"steps {first:,} to {last:,}"
-    return f"All values are those of each network's last evaluation ({which}) unless they are called best."
+    text = f"All values are those of each network's last evaluation ({which}) unless they are called best."
+    early = int((finished["step"] < finished["total_steps"]).sum())
+    if not early:
+        return text
+    return f"{text} {early} network{'s' if early > 1 else ''} met a stopping rule and ended before the last step."
 
 
 def about_thresholds(grid: PhaseGrid) -> str:

@@ -78,12 +78,13 @@ def test_a_folder_that_cannot_be_written(plane: Path, monkeypatch: pytest.Monkey
         phase_diagram(plane, reports=False)
 
 
-def test_real_runs_end_as_a_page_with_their_reports(tmp_path: Path) -> None:
+def test_real_runs_end_as_a_page_with_their_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = {"task": "composite", "model": "post_ln", "width": 16, "layers": 1, "heads": 1, "steps": 3, "device": "cpu"}
     rows = {"batch_size": 64, "train_rows": 200, "test_rows": 40, "ood_rows": 40}
     for gamma in (0.4, 0.8):
         train(Experiment(**small, **rows, initialization_rate=gamma), tmp_path / f"gamma{gamma}", progress=False)
-    diagram = phase_diagram(tmp_path, progress=False)
+    diagram = phase_diagram(tmp_path)
+    assert capsys.readouterr().err == "making 2 reports\n"
     assert diagram.grid.cells["seeds"].tolist() == [1, 1]
     assert diagram.grid.cells["commutativity_mean"].notna().all()
     page = diagram.page.read_text()
@@ -91,6 +92,7 @@ def test_real_runs_end_as_a_page_with_their_reports(tmp_path: Path) -> None:
         assert f'href="./gamma{gamma}/report.html"' in page
         assert f"gamma{gamma}" in (tmp_path / f"gamma{gamma}/report.html").read_text()
     before = [(tmp_path / f"gamma{gamma}/report.html").stat().st_mtime_ns for gamma in (0.4, 0.8)]
-    again = phase_diagram(tmp_path, progress=False)
+    again = phase_diagram(tmp_path)
+    assert not capsys.readouterr().err
     assert again.page.read_text() == page
     assert [(tmp_path / f"gamma{gamma}/report.html").stat().st_mtime_ns for gamma in (0.4, 0.8)] == before

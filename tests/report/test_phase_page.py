@@ -10,6 +10,7 @@ import pytest
 from anchorlab.analysis import collect_runs, phase_grid
 from anchorlab.report import write_phase_page
 from anchorlab.report.phase_figures import ood_colours
+from anchorlab.report.phase_findings import about_evaluation
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -91,6 +92,17 @@ def test_cells_open_the_median_seed_and_say_their_numbers(document) -> None:
         "commutativity 0.300 (0.200 to 0.400), phase 1, 3 seeds"
     )
     assert attributes["aria-label"].startswith(attributes["title"])
+
+
+def test_networks_that_stopped_early_are_counted(grid, write_run, tmp_path: Path) -> None:
+    assert "stopping rule" not in about_evaluation(grid)
+    history = (0.5, 1.0)
+    write_run(tmp_path / "early", {"id": history, "ood": history}, gamma=0.3, reason="stopped early: all answered")
+    write_run(tmp_path / "whole", {"id": (*history, 1.0), "ood": (*history, 1.0)}, gamma=0.6)
+    assert about_evaluation(phase_grid(collect_runs(tmp_path))) == (
+        "All values are those of each network's last evaluation (steps 10 to 20) unless they are called best. "
+        "1 network met a stopping rule and ended before the last step."
+    )
 
 
 def test_marks_open_each_seed_in_its_own_colour(document, links) -> None:
