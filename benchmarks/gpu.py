@@ -6,14 +6,13 @@
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe
+from machine import report
 from setups import SIZES, build, plain_step, population, seconds
 from trainer_times import trainer_times
 
@@ -111,11 +110,9 @@ def main() -> None:
         "T_eager_steps_per_second": one_by_one,
         "T_ratio": together / one_by_one,
         "scaling_of_S": scaling(large, counts, device, steps),
-        "machine": describe() | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
+        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
     }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    report(result, options.out)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,24 @@
-"""Describes the machine that a benchmark ran on."""
+"""Results with the machine that they were measured on."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("anchorlab", "numpy", "pyarrow", "datasets", "torch", "transformers")
+
+
+def report(result: Mapping[str, Any], out: Path | None) -> None:
+    """Print a result with the machine it was measured on, and write it to `out` if that is given."""
+    text = json.dumps({**result, "machine": describe()}, indent=2)
+    print(text)
+    if out:
+        out.write_text(text + "\n")
 
 
 def describe() -> dict[str, Any]:

@@ -4,12 +4,11 @@ python benchmarks/small_members.py [--members 32] [--rounds 15] [--out benchmark
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
 import torch
-from machine import describe
+from machine import report
 from setups import population, seconds
 
 
@@ -41,11 +40,8 @@ def main() -> None:
         "stacked_ms": 1000 * stacked,
         "loop_ms": 1000 * looped,
         "ratio": looped / stacked,
-        "machine": describe(),
     }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    report(result, options.out)
 
 
 if __name__ == "__main__":

@@ -1,74 +1,60 @@
-"""What a training spends outside its steps: evaluation at every percent, checkpoints, metrics, the model at the end.
+"""What a sweep spends outside optimizer steps: start, placement, data, evaluation at every percent, checkpoints.
 
-python benchmarks/sweep_overhead.py [--size T] [--steps 3000] [--out benchmarks/results/sweep_overhead.json]
+Every core of the machine counts from the first moment to the last.
+
+    python benchmarks/sweep_overhead.py [--members 6] [--steps 10000] [--out benchmarks/results/sweep_overhead.json]
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from machine import describe
+import timed_steps
+from machine import report
 from setups import SIZES
 
-from anchorlab import Experiment, train
-from anchorlab.engine import Population
+from anchorlab import grid, sweep
+from anchorlab.experiments import sweeps
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("T", "S"), default="T")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--members", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    shape = dict(SIZES[options.size])
-    experiment = Experiment(
-        task="composite",
-        model="gpt2",
-        layers=2,
-        heads=1,
-        batch_size=shape.pop("batch"),
-        steps=options.steps,
-        evaluate_every=max(1, options.steps // 100),
-        test_rows=1000,
-        ood_rows=1000,
-        evaluation_rows=1000,
-        device="cpu",
-        **shape,
+    cores = len(os.sched_getaffinity(0))
+    batch = SIZES[options.size]["batch"]
+    shape = {name: value for name, value in SIZES[options.size].items() if name != "batch"}
+    looking = {"evaluate_every": max(1, options.steps // 100), "test_rows": 1000, "ood_rows": 1000}
+    settings = {"task": "composite", "model": "gpt2", "layers": 2, "heads": 1, **shape, "batch_size": batch}
+    members = grid(
+        {**settings, **looking, "evaluation_rows": 1000, "steps": options.steps, "device": "cpu"},
+        {"initialization_rate": [0.3 + 0.1 * index for index in range(options.members)]},
     )
-    in_steps = 0.0
-    advance = Population.advance
-
-    def timed(population: Population, first: int, steps: int) -> Any:
-        nonlocal in_steps
-        began = time.perf_counter()
-        result = advance(population, first, steps)
-        in_steps += time.perf_counter() - began
-        return result
-
-    Population.advance = timed  # type: ignore[method-assign]
+    sweeps._train = timed_steps.train
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        run = train(experiment, Path(folder) / "run", progress=False)
-        total = time.perf_counter() - began
-        evaluations = int(run.metrics().step.nunique())
+        runs = sweep(members, Path(folder) / "sweep", progress=False)
+        wall = time.perf_counter() - began
+        in_steps = sum(json.loads((run.folder / timed_steps.FILE).read_text()) for run in runs)
+        evaluations = int(runs[0].metrics().step.nunique())
     result = {
         "size": options.size,
+        "members": options.members,
         "steps": options.steps,
         "evaluations": evaluations,
         "rows_per_evaluation": 4000,
-        "seconds": total,
+        "cores": cores,
+        "wall_seconds": wall,
         "seconds_in_steps": in_steps,
-        "share_outside_steps": 1 - in_steps / total,
-        "machine": describe(),
+        "share_outside_steps": 1 - in_steps / (cores * wall),
     }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    report(result, options.out)
 
 
 if __name__ == "__main__":

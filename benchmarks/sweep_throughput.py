@@ -14,7 +14,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from machine import describe
+from machine import report
 
 HERE = Path(__file__).parent
 STEPS = {"S": 8, "T": 150}
@@ -104,11 +104,8 @@ def main() -> None:
         "engine_rows_per_second": rows,
         "trainer_rows_per_second": peers,
         "ratio": {activation: rows / peer for activation, peer in peers.items()},
-        "machine": describe(),
     }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    report(result, options.out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ of our builder (`gelu_pytorch_tanh`) and with that of GPT-2's own configuration 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from machine import describe
+from machine import report
 from setups import CLIP, DECAY, OPTIMIZER, RATE, SIZES, build, initialize, population
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -175,11 +174,8 @@ def main() -> None:
         "ratio_to_trainer_gelu_new": {name: times["trainer_gelu_new"] / times[name] for name in engines},
         "largest_loss_difference": differences,
         "last_loss": peer[-1],
-        "machine": describe(),
     }
-    print(json.dumps(result, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n")
+    report(result, options.out)
 
 
 if __name__ == "__main__":
