@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .engine import Run
+    from .errors import InputError, Interrupted
     from .experiments import (
         Contrast,
         Experiment,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Contrast",
     "Experiment",
+    "InputError",
+    "Interrupted",
     "PhaseDiagram",
     "Run",
     "grid",
@@ -35,7 +38,11 @@ __all__ = [
     "sweep",
     "train",
 ]
-_HOMES = {name: ".engine" if name == "Run" else ".experiments" for name in __all__}
+_HOMES = dict.fromkeys(__all__, ".experiments") | {
+    "Run": ".engine",
+    "InputError": ".errors",
+    "Interrupted": ".errors",
+}
 _PACKAGES = ("analysis", "engine", "experiments", "models", "report", "tasks")
 
 

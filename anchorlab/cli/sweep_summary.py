@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from anchorlab.engine import Run
 from anchorlab.experiments import Experiment
@@ -12,8 +13,12 @@ from anchorlab.experiments.plane import plane
 def size(experiments: Mapping[str, Experiment]) -> str:
     """How many members, and of how many values: `84 members (7 initialization_rate x 4 weight_decay x 3 seeds)`."""
     axes = varied(list(experiments.values()))
-    parts = " x ".join(f"{len(values)} {'seeds' if field == 'seed' else field}" for field, values in axes.items())
-    return f"{len(experiments)} members" + (f" ({parts})" if parts else "")
+    count = f"{len(experiments)} member{'s' if len(experiments) > 1 else ''}"
+    return f"{count} ({_product(axes)})" if axes else count
+
+
+def _product(axes: Mapping[str, Sequence[Any]]) -> str:
+    return " x ".join(f"{len(values)} {'seeds' if field == 'seed' else field}" for field, values in axes.items())
 
 
 def listing(experiments: Mapping[str, Experiment]) -> list[str]:
@@ -40,9 +45,12 @@ def accuracies(experiments: Mapping[str, Experiment], runs: Sequence[Run]) -> li
     finals = {run.name: _final(run) for run in runs if run.status == "finished"}
     split = next((split for split in ("ood", "test") if any(split in found for found in finals.values())), "train")
     label = max(map(len, drawn.row_texts))
+    axes = varied(list(experiments.values()))
+    others = _product({field: axes[field] for field in axes if field not in (drawn.columns, drawn.rows)})
+    mean = f"mean over {others} of the finished members" if others else "of the finished members"
     width = max(4, *map(len, drawn.column_texts)) + 1
     lines = [
-        f"{split} accuracy, mean of the finished members ({drawn.title})",
+        f"{split} accuracy, {mean} ({drawn.title})",
         f"{'':{label}} " + "".join(f"{text:>{width}}" for text in drawn.column_texts),
     ]
     for row, text in enumerate(drawn.row_texts):

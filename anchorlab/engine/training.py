@@ -71,9 +71,9 @@ def train_population(
 
     Members that had ended before are left as they are; the others continue from the newest checkpoint that all of them
     have. A member that meets one of its stopping rules after an evaluation ends there, with status `finished`; one
-    whose loss, gradient or last parameters are not finite ends with status `diverged`. Those that ended leave the population at the next
-    checkpoint, which comes early when an eighth of the population has ended. An interrupt (SIGINT, SIGTERM, or the
-    monitor's wish) lets the steps at hand end, saves a checkpoint and raises Interrupted.
+    whose loss, gradient or last parameters are not finite ends with status `diverged`. Those that ended leave the
+    population at the next checkpoint, which comes early when an eighth of the population has ended. An interrupt
+    (SIGINT, SIGTERM, or the monitor's wish) lets the steps at hand end, saves a checkpoint and raises Interrupted.
     Raises InputError if a folder holds something else.
     """
     _Session(population, records, plan, monitor).run()

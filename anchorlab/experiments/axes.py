@@ -71,6 +71,13 @@ def identity(value: Any) -> str:
     return str(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
 
 
+def value_text(value: Any) -> str:
+    """A value as a reader would write it: 0.6 also for the 0.6000000000000001 that arithmetic may give."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.12g}" if isinstance(value, float) and not value.is_integer() else identity(value)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -91,7 +98,7 @@ def _value_texts(values: list[Any]) -> dict[str, str]:
 
 def _value_text(value: Any) -> str:
     if _is_number(value):
-        return identity(value)
+        return value_text(value)
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=repr)
     # The dash separates the fields of a name.
     return _shortened(re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_"), _LONGEST_VALUE)

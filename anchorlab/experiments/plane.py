@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .axes import SEEDS, identity, setting, varied
+from .axes import SEEDS, identity, setting, value_text, varied
 from .experiment import Experiment
 
 _SYMBOLS = {"initialization_rate": "γ", "weight_decay": "λ"}
@@ -41,7 +41,7 @@ def plane(experiments: Mapping[str, Experiment]) -> Plane | None:
     for name, experiment in experiments.items():
         row, column = (places[field][identity(setting(experiment, field))] for field in (rows, columns))
         members[row, column] = (*members.get((row, column), ()), name)
-    return Plane(columns, rows, _texts(axes[columns]), _texts(axes[rows]), members)
+    return Plane(columns, rows, tuple(map(value_text, axes[columns])), tuple(map(value_text, axes[rows])), members)
 
 
 def _fields(axes: Mapping[str, Sequence[Any]]) -> tuple[str, str] | None:
@@ -49,7 +49,3 @@ def _fields(axes: Mapping[str, Sequence[Any]]) -> tuple[str, str] | None:
         return "initialization_rate", "weight_decay"
     ordered = sorted(axes, key=lambda field: (field in SEEDS, -len(axes[field])))
     return (ordered[0], ordered[1]) if len(ordered) > 1 else None
-
-
-def _texts(values: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(value if isinstance(value, str) else identity(value) for value in values)

@@ -25,7 +25,7 @@ def parse_values(field: str, text: str) -> list[Any]:
     that includes `stop`, or else a string; for fields that hold text it is always a string. Raises InputError.
     """
     if not is_part(field):
-        check_known("field", field, Experiment.__dataclass_fields__)
+        check_known("vary", field, Experiment.__dataclass_fields__)
     listed = _json_list(text)
     if listed is not None:
         return listed

@@ -77,7 +77,7 @@ def test_summary_counts_and_shows_the_mean_over_seeds(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"12 members (3 initialization_rate x 2 weight_decay x 2 seeds) into {tmp_path / 'out'}"
     assert lines[1].startswith("10 finished, 2 diverged, ")
-    assert lines[2] == "ood accuracy, mean of the finished members (γ across, λ down)"
+    assert lines[2] == "ood accuracy, mean over 2 seeds of the finished members (γ across, λ down)"
     assert [line.split() for line in lines[3:6]] == [
         ["0.3", "0.4", "0.5"],
         ["0", "0.80", "0.90", "1.00"],
@@ -109,6 +109,8 @@ def test_dry_run_lists_the_members_and_trains_nothing(
     assert "gamma0.5-decay0.01-seed0  initialization_rate=0.5  weight_decay=0.01" in lines
     assert lines[-1].startswith("6 members (3 initialization_rate x 2 weight_decay); nothing was trained")
     assert "runs/composite-sweep" in lines[-1]
+    assert call("sweep", "composite", "--steps", "3", "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 member; nothing was trained")
     assert not recorded.experiments
     assert not list(tmp_path.iterdir())
 
@@ -142,7 +144,7 @@ def test_dry_run_lists_the_members_and_trains_nothing(
         ([*GRID, "--steps", "3", "--seeds", "few"], "error: seeds=['few']: must be a number of trials"),
         ([*GRID, "--steps", "3", "--seeds", "20000"], "error: vary: gives 120,000 members; at most 100,000"),
         ([*GRID, "--steps", "3", "--vary", "layers"], "error: --vary: 'layers' is not FIELD=VALUES"),
-        ([*GRID, "--steps", "3", "--vary", "layer=2"], "error: field: unknown value 'layer'; did you mean 'layers'"),
+        ([*GRID, "--steps", "3", "--vary", "layer=2"], "error: vary: unknown value 'layer'; did you mean 'layers'"),
         ([*GRID, "--steps", "3", "--vary", "layers=2", "--vary", "layers=3"], "error: --vary: 'layers' is given twice"),
         ([*GRID, "--steps", "3", "--vary", "weight_decay=2"], "error: --vary: 'weight_decay' is given twice"),
         ([*GRID, "--steps", "3", "--vary", "steps=2,3"], "error: steps: is both set and varied"),

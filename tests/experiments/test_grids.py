@@ -73,6 +73,12 @@ def test_ranges_arrays_and_texts_vary_too() -> None:
     assert len(made) == 13 * 2 * 2
     assert {e.initialization_rate for e in made.values()} == {round(0.3 + 0.05 * k, 2) for k in range(13)}
     assert {type(e.layers) for e in made.values()} == {int}
+    rates = np.linspace(0.3, 0.9, 7)
+    spaced = grid(SHARED, {"initialization_rate": rates})
+    assert {e.initialization_rate for e in spaced.values()} == set(rates)
+    assert sorted(spaced) == [f"gamma0.{digit}-seed0" for digit in range(3, 10)]
+    close = grid(SHARED, {"initialization_rate": [0.6, 0.6000000000000001]})
+    assert len(set(close)) == 2
 
 
 def test_all_cells_of_a_trial_come_before_the_next() -> None:
@@ -252,7 +258,7 @@ def test_ranges_are_exact_decimals_with_the_stop(start: Decimal, step: Decimal, 
 @pytest.mark.parametrize(
     ("field", "text", "message"),
     [
-        ("weight_deca", "1", "field: unknown value 'weight_deca'; did you mean 'weight_decay'"),
+        ("weight_deca", "1", "vary: unknown value 'weight_deca'; did you mean 'weight_decay'"),
         ("weight_decay", "", "weight_decay='': a value is missing"),
         ("weight_decay", "1,,2", "weight_decay='1,,2': a value is missing"),
         ("weight_decay", "0:1", "weight_decay='0:1': is not a range; write start:stop:step"),
