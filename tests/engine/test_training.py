@@ -281,7 +281,9 @@ def test_kill_while_ends_are_recorded_lets_all_of_them_end(
     assert sizes == {16}
 
 
-def test_member_that_leaves_the_numbers_in_its_last_step_has_diverged(linear: Callable[..., Any], tmp_path: Path) -> None:
+def test_member_that_leaves_the_numbers_in_its_last_step_has_diverged(
+    linear: Callable[..., Any], tmp_path: Path
+) -> None:
     settings = OptimizerSettings("sgd", Schedule.constant(1e308))
     population = Population(linear([1]), [settings])
     (only,) = train_population(population, [MemberRecord(tmp_path / "m0", {})], TrainingPlan(1, 1, 1))

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_experiments import SMALL, small
 
 from anchorlab import Experiment, Run, sweep, train
 from anchorlab.engine import Monitor, Progress
@@ -21,24 +22,6 @@ from anchorlab.errors import FolderInUse, InputError
 from anchorlab.experiments import placement, populations, sweeps
 from anchorlab.experiments.placement import Measured, Speed, measure, read_measured
 from anchorlab.experiments.populations import shape_of, train_members
-
-SMALL: dict[str, Any] = {
-    "model": "post_ln",
-    "layers": 2,
-    "heads": 1,
-    "width": 16,
-    "train_rows": 600,
-    "test_rows": 50,
-    "ood_rows": 40,
-    "batch_size": 32,
-    "steps": 10,
-    "device": "cpu",
-}
-
-
-def small(**settings: Any) -> Experiment:
-    return Experiment(**(SMALL | settings))
-
 
 VARIED = {
     "plain": small(seed=1, weight_decay=0.5),

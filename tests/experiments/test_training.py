@@ -10,26 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_experiments import small
 
 from anchorlab import Experiment, Run, models, tasks, train
 from anchorlab.errors import InputError
 from anchorlab.experiments.training import default_name
-
-SMALL: dict[str, Any] = {
-    "model": "post_ln",
-    "layers": 2,
-    "heads": 1,
-    "width": 16,
-    "train_rows": 600,
-    "test_rows": 50,
-    "ood_rows": 40,
-    "batch_size": 32,
-    "device": "cpu",
-}
-
-
-def small(**settings: Any) -> Experiment:
-    return Experiment(**(SMALL | settings))
 
 
 def test_run_says_how_it_came_about(tmp_path: Path) -> None:
@@ -98,13 +83,13 @@ def test_full_batch_gradient_descent_falls_every_step(tmp_path: Path) -> None:
 
 
 def test_epochs_are_counted_in_whole_batches(tmp_path: Path) -> None:
-    run = train(small(epochs=2), tmp_path / "run", progress=False)
+    run = train(small(epochs=2, steps=None), tmp_path / "run", progress=False)
     assert run.environment["step"] == run.config["total_steps"] == 2 * (600 // 32)
 
 
 def test_bad_values_stop_before_anything_is_written(tmp_path: Path) -> None:
     for settings, message in (
-        ({}, "give steps or epochs"),
+        ({"steps": None}, "give steps or epochs"),
         ({"steps": 3, "batch_size": 601}, "batch_size=601: must be between 1 and the 600"),
         ({"steps": 3, "warmup": 3}, r"warmup=3.0: must be less than the 3 steps"),
         ({"steps": 3, "heads": 3}, "divisible by heads=3"),
