@@ -1,6 +1,7 @@
 """What a sweep spends outside optimizer steps: start, placement, data, evaluation at every percent, checkpoints.
 
-Every core of the machine counts from the first moment to the last.
+Every core counts from the start of the command to the end of its last member; that some have nothing left to do while
+the last members end is told apart.
 
     python benchmarks/sweep_overhead.py [--members 6] [--steps 10000] [--out benchmarks/results/sweep_overhead.json]
 """
@@ -38,11 +39,13 @@ def main() -> None:
     )
     sweeps._train = timed_steps.train
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
+        began = time.time()
         runs = sweep(members, Path(folder) / "sweep", progress=False)
-        wall = time.perf_counter() - began
-        in_steps = sum(json.loads((run.folder / timed_steps.FILE).read_text()) for run in runs)
+        wall = time.time() - began
+        times = [json.loads((run.folder / timed_steps.FILE).read_text()) for run in runs]
         evaluations = int(runs[0].metrics().step.nunique())
+    start = min(one["start"] for one in times) - began
+    in_steps, in_members = (sum(one[name] for one in times) for name in ("in_steps", "in_all"))
     result = {
         "size": options.size,
         "members": options.members,
@@ -51,8 +54,11 @@ def main() -> None:
         "rows_per_evaluation": 4000,
         "cores": cores,
         "wall_seconds": wall,
+        "seconds_until_the_first_member": start,
+        "seconds_in_members": in_members,
         "seconds_in_steps": in_steps,
-        "share_outside_steps": 1 - in_steps / (cores * wall),
+        "share_outside_steps": 1 - in_steps / (in_members + cores * start),
+        "share_of_idle_cores": 1 - (in_members + cores * start) / (cores * wall),
     }
     report(result, options.out)
 

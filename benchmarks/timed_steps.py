@@ -1,4 +1,4 @@
-"""Trains members of a sweep as usual, and writes beside each run how long its optimizer steps took."""
+"""Trains members of a sweep as usual, and writes beside each run when it began and how long what took."""
 
 import json
 import time
@@ -10,12 +10,12 @@ from anchorlab.engine import Monitor, Population
 from anchorlab.experiments import Experiment
 from anchorlab.experiments.sweeps import _train
 
-FILE = "step_seconds.json"
+FILE = "times.json"
 
 
 def train(members: Sequence[tuple[Experiment, Path]], monitor: Monitor) -> None:
-    """What a worker of `sweep` does; the steps of a population count for each of its members in equal parts."""
-    seconds, advance = 0.0, Population.advance
+    """What a worker of `sweep` does; the times of a population count for each of its members in equal parts."""
+    start, seconds, advance = time.time(), 0.0, Population.advance
 
     def timed(population: Population, first: int, steps: int) -> Any:
         nonlocal seconds
@@ -29,5 +29,6 @@ def train(members: Sequence[tuple[Experiment, Path]], monitor: Monitor) -> None:
         _train(members, monitor)
     finally:
         Population.advance = advance  # type: ignore[method-assign]
+    shares = {"in_steps": seconds / len(members), "in_all": (time.time() - start) / len(members)}
     for _, folder in members:
-        (folder / FILE).write_text(json.dumps(seconds / len(members)))
+        (folder / FILE).write_text(json.dumps({"start": start, **shares}))
