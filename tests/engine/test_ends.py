@@ -1,0 +1,193 @@
+"""Members that diverge or stop early, and kills around them."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from small_trainings import SETTINGS, At, crash, run
+
+from anchorlab.engine import (
+    Evaluation,
+    Measurement,
+    MemberRecord,
+    OptimizerSettings,
+    Population,
+    Run,
+    RunWriter,
+    Schedule,
+    TrainingPlan,
+    train_population,
+)
+from anchorlab.engine.store import MetricRow
+
+
+def test_divergent_member_is_reported_and_others_go_on(linear: Callable[..., Any], tmp_path: Path) -> None:
+    runs = run(linear([1, 2, 3], poison=1), tmp_path / "together")
+    assert [r.status for r in runs] == ["finished", "diverged", "finished"]
+    assert runs[1].environment["step"] == 3
+    assert runs[1].environment["reason"] == "loss is inf in step 4"
+    assert runs[1].checkpoints() == [3]
+    expected = run(linear([1, 2, 3]), tmp_path / "healthy")
+    for index in (0, 2):
+        pd.testing.assert_frame_equal(runs[index].metrics(), expected[index].metrics(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "evaluate_every"), [(8, 4), (4, 4), (8, 2)])
+def test_resume_around_a_divergence_is_bit_identical(
+    linear: Callable[..., Any], tmp_path: Path, steps: int, evaluate_every: int
+) -> None:
+    plan = TrainingPlan(steps, evaluate_every, checkpoint_every=2)
+    cut = TrainingPlan(steps, evaluate_every, checkpoint_every=2, observers=(At(4, crash),))
+    whole = run(linear([1, 2, 3], poison=1), tmp_path / "whole", plan)
+    with pytest.raises(RuntimeError, match="went away"):
+        run(linear([1, 2, 3], poison=1), tmp_path / "cut", cut)
+    for a, b in zip(whole, run(linear([1, 2, 3], poison=1), tmp_path / "cut", plan), strict=True):
+        assert a.status == b.status
+        pd.testing.assert_frame_equal(a.metrics(), b.metrics(), check_exact=True)
+
+
+@dataclass(frozen=True)
+class NormAbove:
+    """A stopping rule that reads the measured norm of the weights."""
+
+    limit: float
+
+    def reason(self, history: Sequence[MetricRow]) -> str | None:
+        newest = history[-1].value if history else 0.0
+        return f"norm {newest:.2f}" if newest > self.limit else None
+
+
+@dataclass(frozen=True)
+class FromStep:
+    """A stopping rule that is met at a given step."""
+
+    step: int
+
+    def reason(self, history: Sequence[MetricRow]) -> str | None:
+        return "as told" if history[-1].step >= self.step else None
+
+
+@pytest.mark.parametrize(("members", "stopped"), [(3, {1}), (3, {0, 1, 2}), (20, {4}), (20, {2, 5, 9}), (1, {0})])
+def test_members_that_stop_early_leave_and_disturb_nobody(
+    linear: Callable[..., Any], tmp_path: Path, members: int, stopped: set[int]
+) -> None:
+    plan = TrainingPlan(30, 3, 10)
+    undisturbed = run(linear(range(members)), tmp_path / "all", plan)
+    population = Population(linear(range(members)), [SETTINGS] * members)
+    sizes = []
+
+    @dataclass
+    class Sizes:
+        def observe(self, population: Population, step: int) -> list[Measurement]:
+            sizes.append((step, len(population.members)))
+            return population.evaluate()
+
+    limits = {m: undisturbed[m].metrics().query("step == 12").value.item() * (1 - 1e-9) for m in stopped}
+    rising = {m for m in stopped if undisturbed[m].metrics().query("step < 12").value.max() < limits[m]}
+    rules = {m: [NormAbove(limits[m])] for m in rising}
+    records = [MemberRecord(tmp_path / f"few/m{m}", {"seed": m}, rules.get(m, ())) for m in range(members)]
+    plan = TrainingPlan(30, 3, 10, observers=(Sizes(),))
+    runs = train_population(population, records, plan)
+    for member, (one, other) in enumerate(zip(runs, undisturbed, strict=True)):
+        last = 12 if member in rising else 30
+        assert (one.status, one.environment["step"], one.checkpoints()) == ("finished", last, [last])
+        assert ("stopped early: norm" in one.environment.get("reason", "")) == (member in rising)
+        expected = other.metrics()[other.metrics().step <= last].reset_index(drop=True)
+        pd.testing.assert_frame_equal(one.metrics(), expected, rtol=1e-12)
+        saved = torch.load(one.folder / "model/linear.pt")["weight"].norm().item()
+        assert saved == pytest.approx(expected.value.iloc[-1])
+    # One of three or three of twenty leave at once, one of twenty with the next checkpoint.
+    crowd = len(rising) * 8 >= members
+    assert max((step for step, size in sizes if size == members), default=0) == (
+        30 if not rising else 12 if crowd else 18
+    )
+
+
+@pytest.mark.parametrize("step", [3, 12, 15, 18, 21])
+def test_resume_around_an_early_stop_is_bit_identical(linear: Callable[..., Any], tmp_path: Path, step: int) -> None:
+    def train(folder: str, *observers: Any) -> list[Run]:
+        plan = TrainingPlan(30, 3, 10, observers=observers or (Evaluation(),))
+        records = [MemberRecord(tmp_path / folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
+        return train_population(Population(linear(range(20)), [SETTINGS] * 20), records, plan)
+
+    rules: dict[int, list[Any]] = {}
+    history = train("free")[4].metrics()
+    rules[4] = [NormAbove(history.query("step == 12").value.item() * (1 - 1e-9))]
+    whole = train("whole")
+    with pytest.raises(RuntimeError, match="went away"):
+        train("cut", At(step, crash))
+    for one, other in zip(train("cut"), whole, strict=True):
+        assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
+        pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
+
+
+@pytest.mark.parametrize("recorded", range(4))
+def test_kill_while_ends_are_recorded_lets_all_of_them_end(
+    linear: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: int
+) -> None:
+    sizes: set[int] = set()
+
+    @dataclass
+    class Sizes:
+        def observe(self, population: Population, step: int) -> list[Measurement]:
+            if step > 12:
+                sizes.add(len(population.members))
+            return population.evaluate()
+
+    def train(folder: str) -> list[Run]:
+        plan = TrainingPlan(30, 3, 10, observers=(Sizes(),))
+        records = [MemberRecord(tmp_path / folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
+        return train_population(Population(linear(range(20)), [SETTINGS] * 20), records, plan)
+
+    rules = {member: [FromStep(12)] for member in (4, 5, 9, 11)}
+    whole = train("whole")
+    assert sizes == {16}
+    ends = iter(range(5))
+    note = RunWriter.note
+
+    def fails_once(writer: RunWriter, status: str, **known: Any) -> None:
+        if status == "finished" and next(ends) == recorded:
+            crash()
+        note(writer, status, **known)
+
+    monkeypatch.setattr(RunWriter, "note", fails_once)
+    with pytest.raises(RuntimeError, match="went away"):
+        train("cut")
+    monkeypatch.setattr(RunWriter, "note", note)
+    for one, other in zip(train("cut"), whole, strict=True):
+        assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
+        assert one.environment.get("reason") == other.environment.get("reason")
+        assert one.checkpoints() == other.checkpoints()
+        pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
+    assert sizes == {16}
+
+
+def test_member_that_leaves_the_numbers_in_its_last_step_has_diverged(
+    linear: Callable[..., Any], tmp_path: Path
+) -> None:
+    settings = OptimizerSettings("sgd", Schedule.constant(1e308))
+    population = Population(linear([1]), [settings])
+    (only,) = train_population(population, [MemberRecord(tmp_path / "m0", {})], TrainingPlan(1, 1, 1))
+    assert (only.status, only.environment["reason"]) == ("diverged", "a parameter is not finite after step 1")
+
+
+def test_kill_after_a_member_stopped_at_the_start_repeats_no_measurement(
+    linear: Callable[..., Any], tmp_path: Path
+) -> None:
+    records = [MemberRecord(tmp_path / f"m{m}", {"seed": m}, [FromStep(0)] * (m == 0)) for m in range(2)]
+    for observers in ((At(5, crash),), (Evaluation(),)):
+        population = Population(linear(range(2)), [SETTINGS] * 2)
+        with contextlib.suppress(RuntimeError):
+            train_population(population, records, TrainingPlan(10, 5, 10, observers=observers))
+    assert Run.open(tmp_path / "m0").metrics().step.tolist() == [0]
+    assert Run.open(tmp_path / "m1").metrics().step.tolist() == [0, 5, 10]
+
+
+def test_last_member_may_diverge_when_observers_are_due(linear: Callable[..., Any], tmp_path: Path) -> None:
+    (only,) = run(linear([1], poison=0), tmp_path, TrainingPlan(8, 4, 4))
+    assert (only.status, only.environment["step"]) == ("diverged", 3)
