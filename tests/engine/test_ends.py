@@ -1,6 +1,7 @@
 """Members that diverge or stop early, and kills around them."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +187,18 @@ def test_kill_after_a_member_stopped_at_the_start_repeats_no_measurement(
             train_population(population, records, TrainingPlan(10, 5, 10, observers=observers))
     assert Run.open(tmp_path / "m0").metrics().step.tolist() == [0]
     assert Run.open(tmp_path / "m1").metrics().step.tolist() == [0, 5, 10]
+
+
+def test_ended_member_whose_folder_was_deleted_is_trained_again(linear: Callable[..., Any], tmp_path: Path) -> None:
+    def train() -> list[Run]:
+        records = [MemberRecord(tmp_path / f"m{m}", {"seed": m}, [FromStep(12)] * (m < 3)) for m in range(4)]
+        return train_population(Population(linear(range(4)), [SETTINGS] * 4), records, TrainingPlan(30, 3, 10))
+
+    before = [one.metrics() for one in train()]
+    shutil.rmtree(tmp_path / "m1")
+    for one, metrics in zip(train(), before, strict=True):
+        assert one.status == "finished"
+        pd.testing.assert_frame_equal(one.metrics(), metrics, rtol=1e-12)
 
 
 def test_last_member_may_diverge_when_observers_are_due(linear: Callable[..., Any], tmp_path: Path) -> None:
