@@ -22,6 +22,7 @@ from anchorlab.validation import unknown_name
 
 from .cells import Cells, Variant, build_cells
 from .leaks import LeakReport
+from .operations import Operation
 from .randomness import Stream
 from .splits import HeldOutPairs, ModRemainder, Split
 from .vocabulary import LARGEST_SIZE, Vocabulary, check_anchors, check_labels, vocabulary_size
@@ -214,6 +215,16 @@ class Task(ABC):
     def _completions(self) -> int | None:
         """Number of equally likely rows per cell, or None if they are not equally likely."""
         return None
+
+    @property
+    def single_anchors(self) -> Mapping[int, Operation]:
+        """g(·; a) of eq. 13.2 by the id of the anchor a; empty unless every anchor acts on one number."""
+        return {}
+
+    @property
+    def acts_left_to_right(self) -> bool:
+        """Whether the first of several anchors acts first: g(g(x; a1); a2)."""
+        return True
 
     # -- what follows from it ---------------------------------------------------------------------------------------
 

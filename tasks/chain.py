@@ -17,6 +17,7 @@ from anchorlab.errors import InputError
 
 from .base import LARGEST_LENGTH, STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
 from .cells import Cells, Variant
+from .operations import Operation
 from .randomness import Stream
 from .registry import register_task
 from .rules import Names, Rules, check_tuple, solve_rows
@@ -186,6 +187,16 @@ class ChainTask(Task):
         others = len(self._offsets) - 1
         span, keys = (high - low + 1 for low, high in (self.noise, self.numbers))
         return int(span ** (self.length - 1 - self._links - others) * keys**others)
+
+    @property
+    def single_anchors(self) -> Mapping[int, Operation]:
+        """g(·; a) of eq. 13.2 by the id of the anchor a; empty if rows have several key items."""
+        return self._rules.on_one_item(self._anchors) if len(self._offsets) == 1 else {}
+
+    @property
+    def acts_left_to_right(self) -> bool:
+        """Whether the first anchor acts first."""
+        return self.order == "left_to_right"
 
     @property
     def _ood_keys(self) -> Literal["all", "test"]:

@@ -90,6 +90,12 @@ class Rules:
             values = np.unique(operation.apply(values[:, None]))
         return values
 
+    def on_one_item(self, ids: Mapping[str, int]) -> dict[int, Operation]:
+        """Return the operation of every anchor by its id; empty if one of them takes several key items."""
+        if any(operation.arity != 1 for operation in self.operations.values()):
+            return {}
+        return {ids[name]: operation for name, operation in self.operations.items()}
+
     def _in_turn(self, names: Names) -> list[Operation]:
         if names in self.overrides:
             return [self.overrides[names]]

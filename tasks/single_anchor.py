@@ -101,6 +101,13 @@ class SingleAnchorTask(Task):
         return tuple(self._anchors)
 
     @property
+    def single_anchors(self) -> Mapping[int, Operation]:
+        """g(·; a) of eq. 12.2 by the id of the anchor a; empty if an anchor reads several key items."""
+        if any(len(offsets) > 1 for offsets in self._offsets.values()):
+            return {}
+        return {self._anchors[name]: operation for name, operation in self._parsed.items()}
+
+    @property
     def _completions(self) -> int | None:
         counts = {len(offsets) for offsets in self._offsets.values()}
         if len(counts) > 1:

@@ -16,6 +16,7 @@ from anchorlab.errors import InputError
 
 from .base import LARGEST_LENGTH, STRICT, Located, Range, Task, check_rows, check_tokens, find_anchors, is_number
 from .cells import Cells, Variant
+from .operations import Operation
 from .randomness import Stream
 from .registry import register_task
 from .rules import Names, Rules, check_tuple, solve_rows
@@ -126,6 +127,11 @@ class WorkingMemory(Task):
         if not self.held_out:
             return None
         return HeldOutPairs(tuple((self._anchors[one], self._anchors[two]) for one, two in self.held_out))
+
+    @property
+    def single_anchors(self) -> Mapping[int, Operation]:
+        """g(·; a) of eq. 13.2 by the id of the anchor a, of both kinds."""
+        return self._rules.on_one_item(self._anchors)
 
     @property
     def _ood_keys(self) -> Literal["all", "test"]:

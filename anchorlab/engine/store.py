@@ -97,11 +97,21 @@ class Run:
         environment = self.environment
         return Progress(self.name, environment.get("step", 0), steps, float("nan"), accuracies, environment["status"])
 
-    def model(self) -> PreTrainedModel:
-        """The trained model; InputError while the run has not ended."""
+    def model(self, step: int | None = None) -> PreTrainedModel:
+        """The trained model, or what it was after `step`, one of `checkpoints()`.
+
+        Raises InputError while the run has not ended, and for a step whose parameters were not kept.
+        """
         if not (self.folder / "model").is_dir():
             raise InputError(f"{self.folder}: no trained model yet (status: {self.status})")
-        return load(self.folder / "model")
+        model = load(self.folder / "model")
+        if step is not None:
+            if step not in self.checkpoints():
+                kept = ", ".join(map(str, self.checkpoints())) or "none; train with keep_checkpoints=true"
+                raise InputError(f"step={step}: {self.folder} has no checkpoint there; kept: {kept}")
+            # A tied head has no parameters of its own.
+            model.load_state_dict(load_file(self.folder / "checkpoints" / f"step-{step}.safetensors"), strict=False)
+        return model
 
     def checkpoints(self) -> list[int]:
         """Steps whose parameters are on disk."""

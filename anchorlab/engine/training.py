@@ -42,7 +42,8 @@ class TrainingPlan:
     """How long to train and when to look.
 
     Observers run before the first step, every `evaluate_every` steps and after the last. Checkpoints are written every
-    `checkpoint_every` steps; `keep_checkpoints` keeps the parameters of all of them, not only of the last.
+    `checkpoint_every` steps; `keep_checkpoints` keeps the parameters of all of them and of step 0, not only
+    of the last.
     """
 
     steps: int
@@ -156,7 +157,7 @@ class _Session:
         if not any(self.metrics):
             self._observe()
         self._apply_stopping_rules()
-        self._save(due=False)
+        self._save(due=self.plan.keep_checkpoints and self.step == 0)
         while self.step < self.plan.steps and self.population.members:
             result = self._advance()
             self._note_diverged(result)

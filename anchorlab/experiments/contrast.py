@@ -31,6 +31,8 @@ _SHARED: dict[str, Any] = {
     "batch_size": 256,
     "learning_rate": 2e-3,
     "steps": 5_000,
+    "checkpoint_every": 500,
+    "keep_checkpoints": True,
 }
 _MEMBERS: dict[str, dict[str, Any]] = {
     "memorising": {"initialization_rate": 0.3, "weight_decay": 0.0},

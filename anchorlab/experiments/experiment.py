@@ -69,7 +69,7 @@ class Experiment:
     Looking and saving:
         evaluate_every, checkpoint_every: in steps (defaults: 20 evaluations and 5 checkpoints in all).
         evaluation_rows: how many training rows an evaluation uses; rows of other splits are all used.
-        keep_checkpoints: keep the parameters of every checkpoint, not of the last alone.
+        keep_checkpoints: keep the parameters of step 0 and of every checkpoint, not of the last alone.
 
     Raises InputError for a value that is not allowed, naming the field.
     """

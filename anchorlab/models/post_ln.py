@@ -61,6 +61,14 @@ def eager_attention(
     return (attention @ value).transpose(1, 2), attention
 
 
+def attention_function(config: PreTrainedConfig) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The attention function in place: `eager_attention`, or what analysis code registered with Hugging Face."""
+    chosen: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
+        config._attn_implementation, eager_attention
+    )
+    return chosen
+
+
 class SelfAttention(nn.Module):
     """Eqs. 13.4-13.5 and W^attn: bias-free Q, K, V and output projections around one attention map per head."""
 
@@ -85,10 +93,7 @@ class SelfAttention(nn.Module):
         def heads(projected: Tensor) -> Tensor:
             return projected.view(batch, length, -1, self.config.head_dim).transpose(1, 2)
 
-        # Hugging Face's registry, so that analysis code can put its own attention function in place.
-        attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention
-        )
+        attend = attention_function(self.config)
         query, key, value = heads(self.q_proj(hidden)), heads(self.k_proj(hidden)), heads(self.v_proj(hidden))
         mixed, attention = attend(self, query, key, value, mask, scaling=self.scaling, dropout=0.0, **kwargs)
         projected: Tensor = self.o_proj(mixed.reshape(batch, length, -1))

@@ -12,6 +12,7 @@ from anchorlab.errors import InputError
 
 from .options import Option
 from .outputs import causal_output, check_length, refuse_labels
+from .post_ln import attention_function
 
 OPTIONS = {
     "layers": Option(2, "always 2"),
@@ -36,19 +37,25 @@ class SimplifiedConfig(PreTrainedConfig):
 class SimplifiedLayer(nn.Module):
     """softmax(X W_Q W_Kᵀ Xᵀ / √d) X W_V, without mask, layer norm, residual, feed-forward net or output projection."""
 
-    def __init__(self, width: int) -> None:
+    is_causal = False
+
+    def __init__(self, config: SimplifiedConfig, layer_idx: int) -> None:
         super().__init__()
+        width = config.vocab_size
+        self.config, self.layer_idx = config, layer_idx
+        self.num_key_value_groups, self.scaling = 1, width**-0.5
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
 
     def forward(
         self, hidden: Float[Tensor, "batch length width"]
-    ) -> tuple[Float[Tensor, "batch length width"], Float[Tensor, "batch length length"]]:
+    ) -> tuple[Float[Tensor, "batch length width"], Float[Tensor, "batch 1 length length"] | None]:
         """The layer's output and its attention map."""
-        scores = self.q_proj(hidden) @ self.k_proj(hidden).transpose(1, 2) * hidden.shape[-1] ** -0.5
-        attention = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(hidden.dtype)
-        return attention @ self.v_proj(hidden), attention
+        attend = attention_function(self.config)
+        query, key, value = (project(hidden)[:, None] for project in (self.q_proj, self.k_proj, self.v_proj))
+        mixed, attention = attend(self, query, key, value, None, scaling=self.scaling, dropout=0.0)
+        return mixed[:, :, 0], attention
 
 
 class SimplifiedForCausalLM(PreTrainedModel):
@@ -59,12 +66,13 @@ class SimplifiedForCausalLM(PreTrainedModel):
 
     config_class = SimplifiedConfig
     base_model_prefix = "model"
+    _supports_attention_backend = True
 
     def __init__(self, config: SimplifiedConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.vocab_size)
         self.embed_positions = nn.Embedding(config.max_position_embeddings, config.vocab_size)
-        self.layers = nn.ModuleList([SimplifiedLayer(config.vocab_size) for _ in range(config.num_hidden_layers)])
+        self.layers = nn.ModuleList([SimplifiedLayer(config, layer) for layer in range(config.num_hidden_layers)])
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
@@ -86,7 +94,7 @@ class SimplifiedForCausalLM(PreTrainedModel):
         for layer in self.layers:
             hidden, attention = layer(hidden)
             states.append(hidden)
-            attentions.append(attention[:, None])
+            attentions.append(attention)
         return causal_output(
             self,
             hidden,

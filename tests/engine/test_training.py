@@ -141,7 +141,7 @@ def test_one_bad_folder_leaves_the_others_untouched(linear: Callable[..., Any], 
 
 def test_kept_checkpoints(linear: Callable[..., Any], tmp_path: Path) -> None:
     (opened,) = run(linear([1]), tmp_path, TrainingPlan(30, 10, 10, keep_checkpoints=True))
-    assert opened.checkpoints() == [10, 20, 30]
+    assert opened.checkpoints() == [0, 10, 20, 30]
     assert len(list((tmp_path / "m0/checkpoints").glob("*.optimizer.safetensors"))) == 1
 
 
