@@ -1,38 +1,71 @@
-"""Attention maps of one input row, for every layer and head."""
+"""A model's attention weights: of one row, or streamed over many."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
-from anchorlab.errors import InputError
+from .attention_hooks import AttentionHook, NoAttentionError, attention_modules, hooked_attention
+from .heads import HeadBatch, causal
+from .places import Places
+from .predictions import batches, evaluating
 
 
-class NoAttentionError(InputError):
-    """The architecture has no attention to look at."""
+class _Recorder(AttentionHook):
+    """Keeps every layer's weights and the lengths of its value vectors."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Tensor] = {}
+        self.value_norms: dict[int, Tensor] = {}
+
+    def weights(self, layer: int, value: Tensor, weights: Tensor) -> Tensor:
+        self.kept[layer] = weights.float()
+        self.value_norms[layer] = value.float().norm(dim=-1)
+        return weights
 
 
-@torch.no_grad()
+def record_attention(
+    model: nn.Module, tokens: Int[np.ndarray, "n length"], *, places: Places | None = None, batch: int = 256
+) -> Iterator[HeadBatch]:
+    """Attention weights and value lengths of all layers and heads, `batch` rows at a time, with the rows' `places`.
+
+    Raises `NoAttentionError` for a model without attention.
+    """
+    for start, rows in batches(model, tokens, batch):
+        with evaluating(model), hooked_attention(model, recorder := _Recorder()):
+            model(input_ids=rows)
+        if not (layers := sorted(recorder.kept)):
+            raise NoAttentionError(f"model: {type(model).__name__} does not use Hugging Face's AttentionInterface")
+        yield HeadBatch(
+            weights=torch.stack([recorder.kept[layer] for layer in layers], dim=1),
+            tokens=rows,
+            value_norms=torch.stack([recorder.value_norms[layer] for layer in layers], dim=1),
+            places={
+                role: torch.from_numpy(at[start : start + len(rows)]).to(rows.device)
+                for role, at in (places or {}).items()
+            },
+        )
+
+
 def attention_maps(
     model: nn.Module, tokens: Int[np.ndarray, " length"]
 ) -> Float[np.ndarray, "layers heads query source"]:
     """Attention weights of one row: entry [l, h, i, j] is how much position i reads from position j.
 
-    Raises `NoAttentionError` for a model without attention (LSTM, FNN) and `InputError` if the model has attention but
-    returned none: transformers does that without a word under `attn_implementation="sdpa"`.
+    Raises `NoAttentionError` for a model without attention (LSTM, FNN).
     """
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    row = torch.from_numpy(tokens.astype(np.int64))[None].to(device)
-    was_training = model.training
-    model.eval()
-    try:
-        maps = getattr(model(input_ids=row, output_attentions=True), "attentions", None)
-    finally:
-        model.train(was_training)
-    if maps is None:
-        raise NoAttentionError(f"model: {type(model).__name__} has no attention")
-    if len(maps) == 0 or any(layer is None for layer in maps):
-        raise InputError(
-            f"model: {type(model).__name__} returned no attention weights; load it with attn_implementation='eager'"
-        )
-    return torch.stack([layer[0].float().cpu() for layer in maps]).numpy()
+    (found,) = record_attention(model, tokens[None])
+    maps: Float[np.ndarray, "layers heads query source"] = found.weights[0].cpu().numpy()
+    return maps
+
+
+def sees_later_positions(model: nn.Module) -> bool:
+    """Whether the model's attention has no causal mask."""
+    return not getattr(attention_modules(model)[0], "is_causal", True)
+
+
+def visible_sources(model: nn.Module, length: int) -> Bool[Tensor, "1 query source"]:
+    """What each position can read from, as `score_heads` takes it: all up to itself, or everything without a mask."""
+    return torch.ones(1, length, length, dtype=torch.bool) if sees_later_positions(model) else causal(length)

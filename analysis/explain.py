@@ -2,104 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
+from rich.console import Console
+from rich.progress import Progress
 from torch import nn
-from transformers import PreTrainedModel
 
-from anchorlab import tasks
+from anchorlab.errors import InputError
 from anchorlab.tasks import Task
+from anchorlab.validation import check_known
 
-from .accuracy import accuracy_table, pair_matrix
+from .accuracy import PairMatrix, accuracy_table, pair_matrix
 from .answers import class_table, classify, deviations
-from .attention import NoAttentionError, attention_maps
+from .attention import attention_maps, record_attention, sees_later_positions, visible_sources
 from .commutativity import commutativity_table
-from .condensation import Condensation, measure_condensation, query_weights
-from .embedding import FEWEST_NUMBERS, EmbeddingPCA, embedding_pca
-from .evaluation import Evaluation, evaluate, exchange
-from .example import worked_example
-from .explanation import Attention, Explanation
-from .pairs import TaskPairs, swapped_name, task_pairs
-from .phases import Phase, phase
-
-
-class TrainedRun(Protocol):
-    """What `explain` needs of a run; `anchorlab.engine.Run` has it."""
-
-    @property
-    def name(self) -> str:
-        """The member's name."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """How training ended."""
-        ...
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The resolved settings; `task` is `{"name", "fields"}`, or None for the user's own data."""
-        ...
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        """Versions, device, seeds, wall time."""
-        ...
-
-    def metrics(self) -> pd.DataFrame:
-        """The recorded history: columns step, split, group, metric, value."""
-        ...
-
-    def model(self) -> PreTrainedModel:
-        """The trained model."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Absent:
-    reason: str
-
-
-_NO_TASK = _Absent("trained on the user's own data: there is no task to draw fresh rows from")
-_NO_PAIRS = _Absent("the task has no anchor pairs")
-_NO_UNSEEN = _Absent("the task keeps no anchor pair out of training")
-_NO_EXCHANGE = _Absent("exchanging the two anchors of a pair gives no pair of the task")
-
-_FROM_TASK = (
-    "accuracy",
-    "pair_matrix",
-    "answer_classes",
-    "deviations",
-    "commutativity",
-    "phase",
-    "examples",
-    "attention",
-    "embedding",
+from .condensation import (
+    Condensation,
+    CondensationSurvey,
+    condensation_along_training,
+    measure_condensation,
+    survey_condensation,
 )
+from .embedding import EmbeddingGeometry, embedding_geometry
+from .example import Example, worked_example
+from .explanation import Attention, Explanation
+from .heads import HeadScores, score_heads
+from .interventions import ablate_heads, patch
+from .learning_speed import LearningSpeed, learning_speed
+from .neurons import neuron_weights, query_weights
+from .output_geometry import KeyMasked, SecondAnchorMasked, mask_key, mask_second_anchor
+from .pairs import swapped_name
+from .path import PathGraph, path_graph
+from .phases import Phase, phase
+from .places import find_places, move_rows
+from .readout import Readout, read_out
+from .subject import Subject, TrainedRun
+
+_HEAD_ROWS, _READOUT_ROWS = 500, 1000
 
 
-def explain(run: TrainedRun, *, samples: int = 2000, seed: int = 0) -> Explanation:
+def explain(
+    run: TrainedRun,
+    *,
+    only: Collection[str] | None = None,
+    samples: int = 2000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Explanation:
     """Measure a run's model on `samples` fresh rows of every split its task has but `train`.
 
     The rows are those of `fresh_row_seed`, never those that the run's learning curves were measured on, and the same
-    for all runs of one task.
+    for all runs of one task. `only` names fields of `Explanation` to measure, by default all (`analyses()`); `progress`
+    shows a bar on standard error.
 
     What does not exist for the run's task or architecture is left out with a reason in `Explanation.absent`. Raises
-    `InputError` while the run has no model.
+    `InputError` while the run has no model, and for a name in `only` that is unknown or cannot be measured.
     """
-    model = run.model()
-    row_seed = None
-    if run.config.get("task") is None:
-        measured: dict[str, Any] = dict.fromkeys(_FROM_TASK, _NO_TASK)
-    else:
-        row_seed = fresh_row_seed(seed, run.config.get("data_seed"))
-        measured = _measure(model, tasks.from_config(run.config["task"]), samples, row_seed)
-    measured["condensation"] = _condensation(model)
+    if only is not None and not only:
+        raise InputError(f"only='': names no analysis; known: {', '.join(_MEASURES)}")
+    for name in only or ():
+        check_known("only", name, _MEASURES)
+    if samples < 1:
+        raise InputError(f"samples={samples}: at least 1")
+    subject = Subject(run, samples, seed)
+    measured, absent = {}, {}
+    for name in _shown([name for name in _MEASURES if only is None or name in only], progress):
+        try:
+            measured[name] = _MEASURES[name](subject)
+        except InputError as error:
+            if only is not None:
+                raise InputError(f"{name}: {error}") from None
+            absent[name] = str(error)
     return Explanation(
         name=run.name,
         status=run.status,
@@ -108,51 +85,55 @@ def explain(run: TrainedRun, *, samples: int = 2000, seed: int = 0) -> Explanati
         metrics=run.metrics(),
         samples=samples,
         seed=seed,
-        row_seed=row_seed,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        **{field: value for field, value in measured.items() if not isinstance(value, _Absent)},
-        absent={field: value.reason for field, value in measured.items() if isinstance(value, _Absent)},
+        row_seed=None if run.config.get("task") is None else subject.row_seed,
+        parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
+        **measured,
+        absent=absent,
     )
 
 
-def fresh_row_seed(seed: int, data_seed: int | None) -> int:
-    """The seed that `Task.sample` gets for the explanation `seed`: a stream of its own, never the run's `data_seed`."""
-    drawn = int.from_bytes(sha256(f"explain/{seed}".encode()).digest()[:4])
-    return drawn + 1 if drawn == data_seed else drawn
+def analyses() -> tuple[str, ...]:
+    """The names that `explain` takes in `only`."""
+    return tuple(_MEASURES)
 
 
-def _measure(model: PreTrainedModel, task: Task, samples: int, seed: int) -> dict[str, Any]:
-    splits = [split for split in task.splits if split != "train"]
-    evaluations = {split: evaluate(model, task, split, samples, seed) for split in splits}
-    tables = [accuracy_table(rows.split, rows.groups, rows.correct) for rows in evaluations.values()]
-    return {
-        "accuracy": pd.concat(tables, ignore_index=True),
-        "phase": _phase(evaluations),
-        "examples": tuple(worked_example(model, task, split, seed) for split in splits),
-        "attention": _attention(model, task, splits[-1], seed),
-        "embedding": _embedding(model, task),
-        **_pair_sections(model, task, evaluations),
-    }
+def _shown(names: list[str], enabled: bool) -> Iterable[str]:
+    with Progress(console=Console(stderr=True), disable=not enabled, transient=True) as bar:
+        task = bar.add_task("", total=len(names))
+        for name in names:
+            bar.update(task, description=name.replace("_", " "))
+            yield name
+            bar.advance(task)
 
 
-def _phase(evaluations: dict[str, Evaluation]) -> Phase | _Absent:
-    if "ood" not in evaluations:
-        return _NO_UNSEEN
-    return phase(evaluations["test"].accuracy, evaluations["ood"].accuracy)
+def _accuracy(subject: Subject) -> pd.DataFrame:
+    tables = [accuracy_table(rows.split, rows.groups, rows.correct) for rows in subject.evaluations.values()]
+    return pd.concat(tables, ignore_index=True)
 
 
-def _pair_sections(model: PreTrainedModel, task: Task, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
-    known = task_pairs(task)
-    if known is None:
-        return dict.fromkeys(("pair_matrix", "answer_classes", "deviations", "commutativity"), _NO_PAIRS)
-    rows = list(evaluations.values())
-    pairs = [pair for evaluation in rows for pair in evaluation.pairs or ()]
-    ood = evaluations.get("ood")
-    return {
-        "pair_matrix": pair_matrix(pairs, np.concatenate([evaluation.correct for evaluation in rows]), known),
-        "deviations": deviations(ood.answers, ood.truth, _number_ids(task)) if ood else _NO_UNSEEN,
-        **_exchange_sections(model, task, evaluations, pairs, known),
-    }
+def _phase(subject: Subject) -> Phase:
+    return phase(subject.evaluations["test"].accuracy, subject.unseen.accuracy)
+
+
+def _pair_matrix(subject: Subject) -> PairMatrix:
+    known, rows = subject.pairs, list(subject.evaluations.values())
+    return pair_matrix(_pair_names(subject), np.concatenate([evaluation.correct for evaluation in rows]), known)
+
+
+def _pair_names(subject: Subject) -> list[str]:
+    return [pair for evaluation in subject.evaluations.values() for pair in evaluation.pairs or ()]
+
+
+def _answer_classes(subject: Subject) -> pd.DataFrame:
+    known, ood = subject.pairs, subject.unseen
+    swap = subject.exchanged["ood"]
+    trained = np.array([swapped_name(pair) in known.seen for pair in ood.pairs or ()])
+    return class_table(classify(ood.answers, ood.truth, swap.answers, swap.truth, trained), ood.pairs or ())
+
+
+def _deviations(subject: Subject) -> pd.DataFrame:
+    assert subject.pairs
+    return deviations(subject.unseen.answers, subject.unseen.truth, _number_ids(subject.task))
 
 
 def _number_ids(task: Task) -> Int[np.ndarray, " m"]:
@@ -161,42 +142,118 @@ def _number_ids(task: Task) -> Int[np.ndarray, " m"]:
     return np.setdiff1d(np.arange(low, high + 1), list(words.anchors.values()))
 
 
-def _exchange_sections(
-    model: PreTrainedModel, task: Task, evaluations: dict[str, Evaluation], pairs: list[str], known: TaskPairs
-) -> dict[str, Any]:
-    if not known.exchangeable:
-        return {"commutativity": _NO_EXCHANGE, "answer_classes": _NO_EXCHANGE if known.unseen else _NO_UNSEEN}
-    exchanged = {split: exchange(model, task, rows) for split, rows in evaluations.items()}
-    answers = np.concatenate([rows.answers for rows in evaluations.values()])
-    swapped = np.concatenate([rows.answers for rows in exchanged.values()])
-    classes: pd.DataFrame | _Absent = _NO_UNSEEN
-    if "ood" in evaluations:
-        ood, swap = evaluations["ood"], exchanged["ood"]
-        trained = np.array([swapped_name(pair) in known.seen for pair in ood.pairs or ()])
-        classes = class_table(classify(ood.answers, ood.truth, swap.answers, swap.truth, trained), ood.pairs or ())
-    return {"commutativity": commutativity_table(answers, swapped, pairs, known.unseen), "answer_classes": classes}
+def _commutativity(subject: Subject) -> pd.DataFrame:
+    answers = np.concatenate([rows.answers for rows in subject.evaluations.values()])
+    swapped = np.concatenate([rows.answers for rows in subject.exchanged.values()])
+    return commutativity_table(answers, swapped, _pair_names(subject), subject.pairs.unseen)
 
 
-def _attention(model: PreTrainedModel, task: Task, split: str, seed: int) -> Attention | _Absent:
-    tokens = task.sample(split, 1, seed).tokens[0]
+def _examples(subject: Subject) -> tuple[Example, ...]:
+    return tuple(worked_example(subject.model, subject.task, split, subject.row_seed) for split in subject.splits)
+
+
+def _attention(subject: Subject) -> Attention:
+    task, split, seed = subject.task, subject.splits[-1], subject.row_seed
+    row = task.sample(split, 1, seed).tokens[0]
+    steps = subject.checkpoints or [_last_step(subject.run)]
+    models = (subject.run.model(step) for step in subject.checkpoints) if subject.checkpoints else [subject.model]
+    return Attention(
+        example=worked_example(subject.model, task, split, seed),
+        steps=tuple(steps),
+        weights=np.stack([attention_maps(model, row) for model in models]),
+        masked=not sees_later_positions(subject.model),
+    )
+
+
+def _last_step(run: TrainedRun) -> int:
+    return int(run.environment.get("step", run.metrics()["step"].max()))
+
+
+def _heads(subject: Subject) -> HeadScores:
+    task, model, rows = subject.task, subject.model, subject.rows("test", _HEAD_ROWS)
+    moved = None
     try:
-        return Attention(worked_example(model, task, split, seed), attention_maps(model, tokens))
-    except NoAttentionError as error:
-        return _Absent(str(error))
+        kept, moved = move_rows(task, rows)
+        rows = rows[kept]
+    except InputError:
+        pass  # the task fixes where its anchors stand, and scores say that they were not tested so
+    return score_heads(
+        lambda: record_attention(model, rows, places=find_places(task, rows)),
+        visible=visible_sources(model, task.length),
+        moved=None if moved is None else lambda: record_attention(model, moved, places=find_places(task, moved)),
+    )
 
 
-def _embedding(model: PreTrainedModel, task: Task) -> EmbeddingPCA | _Absent:
-    table = model.get_input_embeddings()
+def _readout(subject: Subject) -> dict[str, Readout]:
+    return {
+        split: read_out(subject.model, subject.task, subject.rows(split, _READOUT_ROWS)) for split in subject.splits
+    }
+
+
+def _key_masked(subject: Subject) -> KeyMasked:
+    return mask_key(subject.model, subject.task, subject.row_seed)
+
+
+def _second_anchor_masked(subject: Subject) -> SecondAnchorMasked:
+    return mask_second_anchor(subject.model, subject.task, subject.row_seed)
+
+
+def _patching(subject: Subject) -> pd.DataFrame:
+    return patch(subject.model, subject.counterparts)
+
+
+def _ablation(subject: Subject) -> pd.DataFrame:
+    return ablate_heads(subject.model, subject.counterparts)
+
+
+def _path(subject: Subject) -> PathGraph:
+    return path_graph(subject.model, subject.counterparts)
+
+
+def _embedding(subject: Subject) -> EmbeddingGeometry:
+    words, table = subject.task.vocabulary, subject.model.get_input_embeddings()
     if not isinstance(table, nn.Embedding):
-        return _Absent(f"model: {type(model).__name__} has no token embedding")
-    values = np.arange(task.vocabulary.low, task.vocabulary.high + 1)
-    if len(values) < FEWEST_NUMBERS:
-        return _Absent(f"the task has fewer than {FEWEST_NUMBERS} numbers")
-    return embedding_pca(table.weight.detach().float().cpu().numpy()[values], values)
+        raise InputError(f"model: {type(subject.model).__name__} has no token embedding")
+    values = np.arange(words.low, words.high + 1)
+    return embedding_geometry(table.weight.detach().float().cpu().numpy()[values], values)
 
 
-def _condensation(model: PreTrainedModel) -> Condensation | _Absent:
-    try:
-        return measure_condensation(query_weights(model))
-    except NoAttentionError as error:
-        return _Absent(str(error))
+def _condensation(subject: Subject) -> Condensation:
+    return measure_condensation(query_weights(subject.model))
+
+
+def _condensation_survey(subject: Subject) -> CondensationSurvey:
+    return survey_condensation(neuron_weights(subject.model))
+
+
+def _condensation_history(subject: Subject) -> pd.DataFrame:
+    run = subject.run
+    return condensation_along_training((step, neuron_weights(run.model(step))) for step in subject.checkpoints)
+
+
+def _learning_speed(subject: Subject) -> LearningSpeed:
+    return learning_speed(subject.run.metrics())
+
+
+_MEASURES: dict[str, Callable[[Subject], Any]] = {
+    "accuracy": _accuracy,
+    "pair_matrix": _pair_matrix,
+    "answer_classes": _answer_classes,
+    "deviations": _deviations,
+    "commutativity": _commutativity,
+    "phase": _phase,
+    "examples": _examples,
+    "learning_speed": _learning_speed,
+    "attention": _attention,
+    "heads": _heads,
+    "readout": _readout,
+    "path": _path,
+    "patching": _patching,
+    "ablation": _ablation,
+    "key_masked": _key_masked,
+    "second_anchor_masked": _second_anchor_masked,
+    "embedding": _embedding,
+    "condensation": _condensation,
+    "condensation_survey": _condensation_survey,
+    "condensation_history": _condensation_history,
+}

@@ -1,5 +1,6 @@
 """What a report tells about one run: data only, no model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,18 +9,35 @@ import pandas as pd
 from jaxtyping import Float
 
 from .accuracy import PairMatrix
-from .condensation import Condensation
-from .embedding import EmbeddingPCA
+from .condensation import Condensation, CondensationSurvey
+from .embedding import EmbeddingGeometry
 from .example import Example
+from .heads import HeadScores
+from .learning_speed import LearningSpeed
+from .output_geometry import KeyMasked, SecondAnchorMasked
+from .path import PathGraph
 from .phases import Phase
+from .readout import Readout
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Attention maps of one example: `weights[l, h, i, j]` is how much position i reads from position j."""
+    """Attention maps of one example: `weights[s, l, h, i, j]` is how much position i reads from position j.
+
+    They are those after the training steps `steps`, of which the last is the trained model; `masked` is False for a
+    model that sees later positions too.
+    """
 
     example: Example
-    weights: Float[np.ndarray, "layers heads query source"]
+    steps: tuple[int, ...]
+    weights: Float[np.ndarray, "steps layers heads query source"]
+    masked: bool
+
+    @property
+    def trained(self) -> Float[np.ndarray, "layers heads query source"]:
+        """The maps of the trained model."""
+        maps: Float[np.ndarray, "layers heads query source"] = self.weights[-1]
+        return maps
 
 
 @dataclass(frozen=True)
@@ -47,9 +65,19 @@ class Explanation:
     commutativity: pd.DataFrame | None = None
     phase: Phase | None = None
     examples: tuple[Example, ...] = ()
+    learning_speed: LearningSpeed | None = None
     attention: Attention | None = None
-    embedding: EmbeddingPCA | None = None
+    heads: HeadScores | None = None
+    readout: Mapping[str, Readout] | None = None
+    path: PathGraph | None = None
+    patching: pd.DataFrame | None = None
+    ablation: pd.DataFrame | None = None
+    key_masked: KeyMasked | None = None
+    second_anchor_masked: SecondAnchorMasked | None = None
+    embedding: EmbeddingGeometry | None = None
     condensation: Condensation | None = None
+    condensation_survey: CondensationSurvey | None = None
+    condensation_history: pd.DataFrame | None = None
     absent: dict[str, str] | None = None
 
     def reason(self, field: str) -> str:

@@ -1,12 +1,40 @@
 """What a trained model answers: its logits and its most likely token at the last position."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout and gradients inside the block; the model's mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def batches(
+    model: nn.Module, tokens: Int[np.ndarray, "n length"], batch: int
+) -> Iterator[tuple[int, Int[Tensor, "rows length"]]]:
+    """The rows on the model's device, `batch` at a time, each time with the number of the first of them.
+
+    Raises `ValueError` if there are no rows.
+    """
+    if len(tokens) == 0:
+        raise ValueError("tokens: no rows to answer")
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    for start in range(0, len(tokens), batch):
+        yield start, torch.from_numpy(tokens[start : start + batch].astype(np.int64)).to(device)
+
+
 def logits(
     model: nn.Module, tokens: Int[np.ndarray, "n length"], *, batch: int = 1024
 ) -> Float[Tensor, "n vocabulary"]:
@@ -14,19 +42,10 @@ def logits(
 
     The model is evaluated without dropout and left in the mode it came in. Raises `ValueError` if `tokens` has no rows.
     """
-    if len(tokens) == 0:
-        raise ValueError("tokens: no rows to answer")
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    was_training = model.training
-    model.eval()
-    try:
-        parts = [
-            model(input_ids=torch.from_numpy(rows.astype(np.int64)).to(device)).logits[:, -1].float().cpu()
-            for rows in (tokens[start : start + batch] for start in range(0, len(tokens), batch))
-        ]
-    finally:
-        model.train(was_training)
-    return torch.cat(parts)
+    with evaluating(model):
+        return torch.cat(
+            [model(input_ids=rows).logits[:, -1].float().cpu() for _, rows in batches(model, tokens, batch)]
+        )
 
 
 def answers(model: nn.Module, tokens: Int[np.ndarray, "n length"], *, batch: int = 1024) -> Int[np.ndarray, " n"]:

@@ -14,23 +14,19 @@ from anchorlab import models, tasks
 Rule = Callable[[np.ndarray], np.ndarray]
 
 
-class PlannedModel(nn.Module):
+class PlannedModel(models.PostLNForCausalLM):
     """A small Transformer whose logits are replaced: it answers what a plain function of the tokens gives."""
 
     def __init__(self, task: tasks.Task, rule: Rule):
-        super().__init__()
-        self.inner = models.build("post_ln", task.vocabulary.size, task.length, layers=2, heads=1, width=16)
+        super().__init__(models.build("post_ln", task.vocabulary.size, task.length, layers=2, heads=1, width=16).config)
         self.rule = rule
 
     def forward(self, input_ids: torch.Tensor, **options: Any) -> Any:
-        output = self.inner(input_ids, **options)
+        output = super().forward(input_ids, **options)
         answers = torch.from_numpy(self.rule(input_ids.numpy().astype(np.int16)).astype(np.int64))
         output.logits = torch.zeros_like(output.logits)
         output.logits[torch.arange(len(answers)), -1, answers] = 5.0
         return output
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.inner.get_input_embeddings()
 
 
 class HeldRun:
@@ -47,7 +43,10 @@ class HeldRun:
     def metrics(self) -> pd.DataFrame:
         return pd.DataFrame([(0, "test", "", "accuracy", 0.5)], columns=["step", "split", "group", "metric", "value"])
 
-    def model(self) -> nn.Module:
+    def checkpoints(self) -> list[int]:
+        return []
+
+    def model(self, step: int | None = None) -> nn.Module:
         return self._model
 
 

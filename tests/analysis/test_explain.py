@@ -4,11 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anchorlab import models, tasks
-from anchorlab.analysis import explain, fresh_row_seed
+from anchorlab.analysis import analyses, explain, fresh_row_seed
 from anchorlab.analysis.commutativity import overall
 from anchorlab.analysis.pairs import TaskPairs, task_pairs
 
 SAMPLES = 300
+NO_HISTORY = {"learning_speed", "condensation_history"}  # of runs that exist in memory only
+CAUSAL = {"patching", "ablation", "path"}  # of a network that answers nothing right
+ATTENTION = {"attention", "heads", "key_masked", "second_anchor_masked", "condensation"}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,7 @@ def test_known_answers_are_explained_rightly(composite, planned, held_run, rules
     assert found.pair_matrix.mean(unseen=False) == 1
     assert found.pair_matrix.mean(unseen=True) == classes[0]
     assert found.pair_matrix.unseen.sum() == 2
-    assert found.absent == {}
+    assert set(found.absent) == NO_HISTORY
 
 
 def test_deviation_of_a_systematic_error(composite, planned, held_run, rules):
@@ -74,8 +77,10 @@ def test_examples_show_key_anchors_and_answer(composite, planned, held_run, rule
         assert example.correct
         assert example.probability == example.label_probability > 0.5
     assert found.attention.example == found.examples[-1]
-    assert found.attention.weights.shape == (2, 1, 9, 9)
-    assert np.allclose(found.attention.weights.sum(axis=-1), 1, atol=1e-5)
+    assert found.attention.weights.shape == (1, 2, 1, 9, 9)
+    assert found.attention.steps == (0,)
+    assert found.attention.masked
+    assert np.allclose(found.attention.trained.sum(axis=-1), 1, atol=1e-5)
 
 
 def test_same_seed_same_explanation(composite, held_run):
@@ -93,8 +98,7 @@ def test_every_task_is_explained_or_says_what_is_absent(name, held_run):
     model = models.build("post_ln", task.vocabulary.size, task.length, layers=1, heads=1, width=8)
     found = explain(held_run(model, task), samples=40)
     assert set(found.accuracy["split"]) == set(task.splits) - {"train"}
-    sections = ("pair_matrix", "answer_classes", "deviations", "commutativity", "phase", "attention", "embedding")
-    for section in sections:
+    for section in set(analyses()) - {"examples"}:
         assert (getattr(found, section) is None) == (section in found.absent)
     assert (found.phase is not None) == ("ood" in task.splits)
 
@@ -107,8 +111,10 @@ def test_every_architecture_is_explained(name, composite, held_run):
     has_attention = name not in ("lstm", "fnn")
     assert (found.attention is not None) == has_attention
     assert (found.condensation is not None) == has_attention
-    assert set(found.absent) == (set() if has_attention else {"attention", "condensation"})
-    assert len(found.embedding.values) == 81
+    assert set(found.absent) - {"readout"} == NO_HISTORY | CAUSAL | (set() if has_attention else ATTENTION)
+    assert ("readout" in found.absent) == (not has_attention)
+    assert len(found.embedding.pca.values) == 81
+    assert found.condensation_survey is not None
 
 
 MANY = tuple("abcdefghij")
@@ -123,7 +129,8 @@ MANY_FIELDS = {
 @pytest.mark.parametrize("samples", [3, 50])
 def test_pairs_come_from_the_task_and_not_from_the_rows_drawn(samples, planned, held_run):
     task = tasks.create("composite", **MANY_FIELDS)
-    found = explain(held_run(planned(task, task.solve), task), samples=samples)
+    only = ["pair_matrix", "answer_classes", "deviations", "commutativity"]
+    found = explain(held_run(planned(task, task.solve), task), only=only, samples=samples)
     matrix = found.pair_matrix
     assert matrix.anchors == MANY
     held_out = {tuple(pair) for pair in MANY_FIELDS["held_out"]}
@@ -133,7 +140,6 @@ def test_pairs_come_from_the_task_and_not_from_the_rows_drawn(samples, planned, 
     # Every pair has its exchange in the task, whether or not that was drawn too.
     assert found.commutativity is not None
     assert set(found.commutativity["unseen"]) == {"no", "both"}
-    assert found.absent == {}
 
 
 def test_pairs_of_a_task_whose_exchanges_are_no_pairs():
@@ -174,7 +180,7 @@ def test_a_net_on_one_hot_codes_is_explained_without_embeddings(composite, held_
 def test_a_task_of_few_numbers_has_no_order_to_show(held_run):
     task = tasks.create("identity", numbers=(20, 22), noise=(20, 22), modulus=2)
     model = models.build("post_ln", task.vocabulary.size, task.length, layers=1, heads=1, width=8)
-    assert "fewer than 4 numbers" in explain(held_run(model, task), samples=20).reason("embedding")
+    assert "at least 6 points needed" in explain(held_run(model, task), samples=20).reason("embedding")
 
 
 def test_user_data_leave_curves_and_weights_only(composite, held_run):
