@@ -13,30 +13,36 @@ if TYPE_CHECKING:
     from .engine import Run
     from .errors import InputError, Interrupted
     from .experiments import (
+        Analysis,
         Contrast,
         Experiment,
         PhaseDiagram,
+        analyze,
         grid,
         phase_diagram,
         read_sweep,
         run_contrast,
         sweep,
         train,
+        write_report,
     )
 
 __all__ = [
+    "Analysis",
     "Contrast",
     "Experiment",
     "InputError",
     "Interrupted",
     "PhaseDiagram",
     "Run",
+    "analyze",
     "grid",
     "phase_diagram",
     "read_sweep",
     "run_contrast",
     "sweep",
     "train",
+    "write_report",
 ]
 _HOMES = dict.fromkeys(__all__, ".experiments") | {
     "Run": ".engine",

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import models, phase, run, runs, sweep, tasks, train
+from . import analyze, models, phase, run, runs, sweep, tasks, train
 
 app = typer.Typer(
     name="anchorlab",
@@ -17,5 +17,7 @@ app.command("generate")(tasks.generate)
 app.command("train")(train.train)
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
+app.command("analyze")(analyze.analyze)
+app.command("report")(analyze.report)
 app.command("phase")(phase.phase)
 app.command("runs")(runs.runs)

@@ -5,15 +5,18 @@ from .experiment import Experiment
 from .grids import grid
 from .live import live_grid
 from .phase import PhaseDiagram, phase_diagram
+from .reports import Analysis, analyze, write_report
 from .sweep_file import read_sweep
 from .sweeps import sweep
 from .training import train
 from .values import parse_values
 
 __all__ = [
+    "Analysis",
     "Contrast",
     "Experiment",
     "PhaseDiagram",
+    "analyze",
     "grid",
     "live_grid",
     "parse_values",
@@ -22,4 +25,5 @@ __all__ = [
     "run_contrast",
     "sweep",
     "train",
+    "write_report",
 ]

@@ -3,5 +3,6 @@
 from .page import render, write
 from .phase_figures import phase_map, rate_slice
 from .phase_page import write_phase_page
+from .sections import Finding, findings
 
-__all__ = ["phase_map", "rate_slice", "render", "write", "write_phase_page"]
+__all__ = ["Finding", "findings", "phase_map", "rate_slice", "render", "write", "write_phase_page"]

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from anchorlab.analysis import Attention, Condensation, EmbeddingPCA, PairMatrix
+from anchorlab.analysis import Attention, PairMatrix
 
 
 def csv_uri(table: pd.DataFrame) -> str:
@@ -25,9 +25,13 @@ def pair_table(matrix: PairMatrix) -> pd.DataFrame:
 
 
 def attention_table(attention: Attention) -> pd.DataFrame:
-    """One row an edge: layer, head, position, read_from (all from 1), their tokens, and the weight to 3 digits."""
+    """One row an edge of the trained model: layer, head, position, read_from (from 1), their tokens, weight.
+
+    Weights are given to 3 digits; edges of less than 0.005 are left out.
+    """
     tokens = np.array(attention.example.tokens)
-    layer, head, query, source = np.indices(attention.weights.shape).reshape(4, -1)
+    kept = attention.trained >= 0.005
+    layer, head, query, source = np.nonzero(kept)
     return pd.DataFrame(
         {
             "layer": layer + 1,
@@ -36,25 +40,9 @@ def attention_table(attention: Attention) -> pd.DataFrame:
             "read_from": source + 1,
             "token": tokens[query],
             "read_token": tokens[source],
-            "weight": attention.weights.reshape(-1).round(3),
+            "weight": attention.trained[kept].round(3),
         }
     )
-
-
-def embedding_table(pca: EmbeddingPCA) -> pd.DataFrame:
-    """One row a number: its value, coordinates, and the cosines whose mean in a column is that step's score."""
-    columns = {f"component_{number}": column for number, column in enumerate(pca.coordinates.T, 1)}
-    steps = {f"step_{step}": column for step, column in enumerate(pca.step_cosines.T, 1)}
-    return pd.DataFrame({"value": pca.values, **columns, **steps})
-
-
-def cosine_table(condensation: Condensation) -> pd.DataFrame:
-    """The cosine matrix to 3 digits in the figure's order; the first two columns give each row's neuron and group."""
-    order = condensation.order
-    matrix = pd.DataFrame(condensation.cosine[np.ix_(order, order)].round(3), columns=[str(neuron) for neuron in order])
-    matrix.insert(0, "neuron", order)
-    matrix.insert(1, "group", condensation.groups[order])
-    return matrix
 
 
 def file_name(member: str, what: str) -> str:

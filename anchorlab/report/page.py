@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one or several runs: no outside address, no script."""
+"""One self-contained HTML page about one or several runs: no outside address, readable without its script."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,8 @@ def render(explanations: Sequence[Explanation], *, title: str | None = None, com
     return render_template(
         "page.html",
         title=title or _title(members),
-        style=resource("page.css"),
+        style=resource("page.css") + resource("attention.css"),
+        script=resource("attention.js"),
         introduction=summary.introduction(members),
         order=summary.rules(members)[0],
         operations=summary.rules(members)[1],

@@ -1,15 +1,22 @@
 """The report's sections: for each, a panel per member with figure, finding and data, or the reason for its absence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from anchorlab.analysis import Explanation
+from anchorlab.errors import InputError
 
-from . import curves, downloads, findings, mechanism_figures, pair_figures
+from . import condensation_figures, downloads
+from .attention_view import AttentionView, attention_view
+from .section_kinds import SectionKind, section_kinds
+from .sentences import about_accuracy, about_commutativity, about_examples, about_phase
 from .style import encode
+
+_VIEW_BUDGET = 6_000_000  # bytes of a page that all interactive views share
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Panel:
     data: str = ""
     file: str = ""
     reason: str = ""
+    view: AttentionView | None = None
 
 
 @dataclass(frozen=True)
@@ -35,137 +43,102 @@ class Section:
     panels: tuple[Panel, ...]
 
 
-def build_sections(members: dict[str, Explanation]) -> list[Section]:
+@dataclass(frozen=True)
+class Finding:
+    """What one field of an explanation tells, apart from a page: in words, and where there is one as figure and table.
+
+    `text` is the reason where it was not measured.
+    """
+
+    field: str
+    title: str
+    text: str
+    figure: Figure | None = None
+    table: pd.DataFrame | None = None
+
+
+def build_sections(members: Mapping[str, Explanation]) -> list[Section]:
     """All sections of a report on `members`, by their names on the page."""
-    found = list(members.values())
-    limits = curves.loss_range([explanation.metrics for explanation in found])
-    widest = pair_figures.deviation_limit([e.deviations for e in found if e.deviations is not None])
-    samples = " and ".join(sorted({f"{explanation.samples:,}" for explanation in found}))
+    sections = []
+    for kind in section_kinds(list(members.values())):
+        panels = tuple(_panel(kind, name, explanation, len(members)) for name, explanation in members.items())
+        sections.append(Section(kind.field.replace("_", "-"), kind.title, kind.method, kind.reading, panels))
+        if kind.field == "condensation_survey" and len(members) > 1:
+            sections.append(_condensation_compared(members))
+    return sections
 
-    def section(field: str, title: str, method: str, reading: str, **parts: Callable[[Any], Any]) -> Section:
-        return Section(field.replace("_", "-"), title, method, reading, _panels(members, field, **parts))
 
-    return [
-        Section(
-            "curves",
-            "Learning curves",
-            "Recorded while training, on rows of the training set and on held-out rows; every recorded step is drawn.",
-            _reading_of_curves(found),
-            tuple(_curve_panel(name, explanation, limits) for name, explanation in members.items()),
-        ),
-        section(
-            "pair_matrix",
-            "Accuracy by anchor pair",
-            f"{samples} fresh rows of every split; an answer is right if it is the label.",
-            "One cell a pair, first anchor down, second across. The outlined pairs were kept out of training: bright "
-            "there means the network combines single anchors.",
-            draw=pair_figures.accuracy_by_pair,
-            tell=findings.about_pairs,
-            table=downloads.pair_table,
-        ),
-        section(
-            "answer_classes",
-            "Answers on the unseen pairs",
-            "Each answer is compared with the rule's and with the network's own answer after exchanging the two "
-            "anchors (same key, same noise).",
-            "Inferential: the rule's answer. Symmetric: wrong, but the same after the exchange (or the answer trained "
-            "for the exchanged pair). Other: neither.",
-            draw=pair_figures.answer_classes,
-            tell=findings.about_classes,
-            table=lambda table: table,
-        ),
-        section(
-            "deviations",
-            "How far the answers are off",
-            "Answer minus right answer on the same rows of unseen pairs.",
-            "A bar at 0 is right; a tall bar elsewhere is a systematic error, such as the constant of another pair.",
-            draw=lambda table: pair_figures.deviation_histogram(table, limit=widest),
-            tell=findings.about_deviations,
-            table=lambda table: table,
-        ),
-        section(
-            "attention",
-            "Attention in one example",
-            "Attention weights of the row shown above as the last example, for every layer and head.",
-            "Each row of a map is a position, each column a position it reads from. The answer is read at the last "
-            "row. The key's token is blue, the anchors' are orange.",
-            draw=mechanism_figures.attention_maps,
-            tell=findings.about_attention,
-            table=downloads.attention_table,
-        ),
-        section(
-            "embedding",
-            "Embeddings of the numbers",
-            "Principal components of the number tokens' embedding vectors e(x). The score of a step s is the mean "
-            "cosine between e(x + s) − e(x) and the same difference one number further on (two for s = 1, so that the "
-            "differences share no number), in all dimensions of the embedding; 95 % of 200 shuffles of the numbers "
-            "have a best score below the line of chance. Order by size is the absolute Spearman rank correlation of a "
-            "component with the numbers.",
-            "Numbers can be ordered without being sorted by size. A bar well above the dashed line says that the way "
-            "from x to x + s is the same for neighbouring x: order in steps, such as a lattice built on the "
-            "differences between the anchors' offsets. Colours that run smoothly across the plane mean order by size. "
-            "Only bars at chance and mixed colours together mean that the network treats numbers as unrelated symbols.",
-            draw=mechanism_figures.embedding_plot,
-            tell=findings.about_embedding,
-            table=downloads.embedding_table,
-        ),
-        section(
-            "condensation",
-            "Condensation of the first queries, W_Q(1)",
-            "Cosine similarity between the input weights of the first block's query neurons, sorted so that neurons of "
-            "one group (cosine above 0.7) lie together.",
-            "Blocks of strong colour are neurons that point the same way (red) or opposite ways (blue): fewer "
-            "directions, a simpler network. A pale matrix with a red diagonal is what random weights give. Count the "
-            "directions against those of random weights: even these use fewer than there are neurons.",
-            draw=mechanism_figures.cosine_plot,
-            tell=findings.about_condensation,
-            table=downloads.cosine_table,
-        ),
+def findings(explanation: Explanation) -> list[Finding]:
+    """What there is to say about one run: the numbers of the summary, then every section."""
+    summary: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("accuracy", "Accuracy", about_accuracy),
+        ("phase", "Phase", about_phase),
+        ("commutativity", "Commutativity", about_commutativity),
+        ("examples", "Examples", about_examples),
     ]
-
-
-def _reading_of_curves(found: Sequence[Explanation]) -> str:
-    if all(explanation.phase is None for explanation in found):
-        return "Dotted: training rows. Solid: test rows, which were not trained on."
-    return (
-        "Solid: pairs seen in training, in rows that were not. Dashed: pairs never seen. A network that only memorises "
-        "pairs lifts the solid line alone."
-    )
-
-
-def _panels(
-    members: dict[str, Explanation],
-    field: str,
-    *,
-    draw: Callable[[Any], Figure],
-    tell: Callable[[Any], str],
-    table: Callable[[Any], Any],
-) -> tuple[Panel, ...]:
-    def panel(name: str, explanation: Explanation) -> Panel:
-        result = getattr(explanation, field)
-        if result is None:
-            return Panel(name, reason=explanation.reason(field))
-        data = downloads.csv_uri(table(result))
-        return Panel(name, encode(draw(result)), tell(result), data, downloads.file_name(name, field))
-
-    return tuple(panel(name, explanation) for name, explanation in members.items())
-
-
-def _curve_panel(name: str, explanation: Explanation, limits: tuple[float, float] | None) -> Panel:
-    metrics = explanation.metrics
-    if metrics.empty:
-        return Panel(name, reason="no measurement was recorded")
-    threshold = explanation.phase.id_threshold if explanation.phase else None
-    figure = curves.learning_curves(metrics, loss_range=limits, threshold=threshold)
-    return Panel(
-        name,
-        encode(figure),
-        findings.about_curves(metrics),
-        downloads.csv_uri(metrics),
-        downloads.file_name(name, "metrics"),
-    )
+    return [
+        *(_in_words(explanation, *one) for one in summary),
+        *(_finding(kind, explanation) for kind in section_kinds([explanation])),
+    ]
 
 
 def nothing_to_show(section: Section) -> Sequence[str]:
     """Distinct reasons of a section that has no figure at all; empty if it has one."""
     return [] if any(panel.image for panel in section.panels) else sorted({panel.reason for panel in section.panels})
+
+
+def _in_words(explanation: Explanation, field: str, title: str, tell: Callable[[Any], str]) -> Finding:
+    result = getattr(explanation, field)
+    if result is None or (isinstance(result, Sequence | pd.DataFrame) and len(result) == 0):
+        return Finding(field, title, explanation.reason(field))
+    return Finding(field, title, tell(result), table=result if isinstance(result, pd.DataFrame) else None)
+
+
+def _finding(kind: SectionKind, explanation: Explanation) -> Finding:
+    result = getattr(explanation, kind.field)
+    if result is None:
+        return Finding(kind.field, kind.title, explanation.reason(kind.field))
+    if isinstance(result, pd.DataFrame) and result.empty:
+        return Finding(kind.field, kind.title, "no measurement was recorded")
+    return Finding(kind.field, kind.title, kind.tell(result), kind.draw(result), kind.table(result))
+
+
+def _panel(kind: SectionKind, name: str, explanation: Explanation, members: int) -> Panel:
+    found = _finding(kind, explanation)
+    if found.figure is None or found.table is None:
+        return Panel(name, reason=found.text)
+    view = None
+    if kind.field == "attention" and explanation.attention is not None:
+        view = attention_view(explanation.attention, budget=_VIEW_BUDGET // members)
+    return _filled(name, found.figure, found.text, found.table, kind.field, view)
+
+
+def _filled(
+    name: str, figure: Figure, text: str, table: pd.DataFrame, field: str, view: AttentionView | None = None
+) -> Panel:
+    return Panel(name, encode(figure), text, downloads.csv_uri(table), downloads.file_name(name, field), view=view)
+
+
+def _condensation_compared(members: Mapping[str, Explanation]) -> Section:
+    surveys = {
+        name: explanation.condensation_survey
+        for name, explanation in members.items()
+        if explanation.condensation_survey is not None
+    }
+    try:
+        panel = _filled(
+            "all networks",
+            condensation_figures.condensation_by_member(surveys),
+            condensation_figures.about_members(surveys),
+            condensation_figures.members_table(surveys),
+            "condensation_compared",
+        )
+    except InputError as error:
+        panel = Panel("all networks", reason=str(error))
+    return Section(
+        "condensation-compared",
+        "Condensation of W_Q, networks side by side",
+        "Cosine similarities as in the sections before: networks down, layers across (compare figure 13.11).",
+        "Larger blocks of strong colour mean fewer directions. Compare networks in one column.",
+        (panel,),
+    )

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from anchorlab.analysis import Attention, Condensation, EmbeddingPCA, PairMatrix
+from anchorlab.analysis import Attention, Example, PairMatrix, Phase
+from anchorlab.analysis.commutativity import overall
 
 from .style import split_names
 
@@ -18,6 +19,47 @@ def about_curves(metrics: pd.DataFrame) -> str:
     accuracies = ", ".join(f"{last['accuracy', split]:.3f} on {name}" for split, name in names.items())
     loss = f"; training loss {last['loss', 'train']:.3g}" if ("loss", "train") in last.index else ""
     return f"At the last recorded step, {whole['step'].max():,}, accuracy is {accuracies}{loss}."
+
+
+def about_accuracy(table: pd.DataFrame) -> str:
+    """Accuracy of every split over all its rows."""
+    parts = []
+    for split in table["split"].unique():
+        own = table[table["split"] == split]
+        accuracy = np.average(own["accuracy"].to_numpy(float), weights=own["rows"].to_numpy(int))
+        parts.append(f"{accuracy:.3f} on {own['rows'].sum():,} rows of {split}")
+    return f"Accuracy is {' and '.join(parts)}."
+
+
+def about_phase(found: Phase) -> str:
+    """The phase with the accuracies and limits that decide it."""
+    return (
+        f"Phase {found.number}: accuracy is {found.id_accuracy:.3f} on seen pairs (limit {found.id_threshold:g}) and "
+        f"{found.ood_accuracy:.3f} on unseen pairs (limit {found.ood_threshold:g})."
+    )
+
+
+def about_commutativity(table: pd.DataFrame) -> str:
+    """Share of unchanged answers over the pairs with an unseen order and over the others."""
+    parts = [
+        f"{overall(rows, unseen_only=False):.3f} {where}"
+        for rows, where in (
+            (table[table["unseen"] != "no"], "on pairs with an unseen order"),
+            (table[table["unseen"] == "no"], "on trained pairs"),
+        )
+        if len(rows)
+    ]
+    return f"The share of answers that stay when the two anchors change places is {' and '.join(parts)}."
+
+
+def about_examples(examples: Sequence[Example]) -> str:
+    """Every example row with its label and answer."""
+    rows = (
+        f"{example.split} {example.group}: {' '.join(example.tokens)} → {example.answer} "
+        f"({'right' if example.correct else f'wrong, it is {example.label}'}, probability {example.probability:.2f})"
+        for example in examples
+    )
+    return "; ".join(rows) + "."
 
 
 def unseen_pairs(matrix: PairMatrix) -> list[str]:
@@ -78,7 +120,7 @@ def about_deviations(table: pd.DataFrame) -> str:
 def about_attention(attention: Attention) -> str:
     """Where the last position reads from, in the first head of every layer (at most four layers)."""
     example, parts = attention.example, []
-    for layer, heads in enumerate(attention.weights[:4], start=1):
+    for layer, heads in enumerate(attention.trained[:4], start=1):
         head, source = np.unravel_index(heads[:, -1].argmax(), heads[:, -1].shape)
         role = {"": "", "key": ", the key"}.get(example.roles[source], f", {example.roles[source]}")
         which = f" head {head + 1}" if len(heads) > 1 else ""
@@ -87,38 +129,3 @@ def about_attention(attention: Attention) -> str:
             f"layer {layer}{which} reads most from {example.tokens[source]} (position {source + 1}{role}; {weight:.2f})"
         )
     return "From the last position, where the answer is read, " + "; ".join(parts) + "."
-
-
-def about_embedding(pca: EmbeddingPCA) -> str:
-    """Order in steps, order by size, and explained variance."""
-    scores = " and ".join(f"{score:.2f}" for score in pca.order_scores)
-    return (
-        f"The numbers {_order_in_steps(pca)}: the best step score is {pca.step_score:.2f}, for x → x + "
-        f"{pca.best_step} (up to {pca.step_chance:.2f} by chance). Order by size: rank correlations of {scores} for "
-        f"components 1 and 2 (about {1 / np.sqrt(len(pca.values)):.2f} by chance). The two components hold "
-        f"{pca.explained_variance.sum():.0%} of the variance."
-    )
-
-
-def _order_in_steps(pca: EmbeddingPCA) -> str:
-    if pca.step_score <= pca.step_chance:
-        return "show no order in steps"
-    return "are ordered in steps" if pca.step_score > 0.5 else "show weak order in steps"
-
-
-def about_condensation(found: Condensation) -> str:
-    """Effective number of directions and mean similarity, each beside that of random weights, and groups."""
-    neurons, sizes = len(found.groups), found.group_sizes
-    return (
-        f"The {neurons} neurons use about {found.directions:.1f} directions, where random weights use "
-        f"{found.random_directions:.1f}: {_condensed(found.directions / found.random_directions)}. They fall into "
-        f"{len(sizes)} {'group' if len(sizes) == 1 else 'groups'} at a cosine above {found.threshold:g} (the largest "
-        f"holds {sizes[0]}); the mean absolute cosine is {found.mean_absolute_cosine:.2f} "
-        f"({found.random_absolute_cosine:.2f} for random weights); the stable rank is {found.stable_rank:.1f}."
-    )
-
-
-def _condensed(share: float) -> str:
-    if share > 0.9:
-        return "no condensation"
-    return f"{'weak' if share > 0.5 else 'clear'} condensation, {share:.0%} of the random number"

@@ -22,6 +22,7 @@ WIDTH = 4.8  # inches: half of a page, all of a narrow window
 _RC: Any = {"svg.hashsalt": "anchorlab", "svg.fonttype": "path"}
 _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 _PNG_DPI = 170
+_LARGE = 60_000  # bytes
 
 
 def split_names(splits: Iterable[str]) -> dict[str, str]:
@@ -51,9 +52,10 @@ def finish(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
 
 
 def encode(figure: Figure) -> str:
-    """The figure as a data URI: SVG or PNG, whichever is smaller. Neither names an outside address."""
-    vector, raster = _svg(figure), _png(figure)
-    kind, content = ("svg+xml", vector) if len(vector) <= len(raster) else ("png", raster)
+    """The figure as a data URI: SVG, or PNG where that saves much space. Neither names an outside address."""
+    kind, content = "svg+xml", _svg(figure)
+    if len(content) > _LARGE and len(raster := _png(figure)) < len(content):
+        kind, content = "png", raster
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

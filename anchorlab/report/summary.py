@@ -9,7 +9,7 @@ import pandas as pd
 from anchorlab.analysis import Example, Explanation
 from anchorlab.analysis.commutativity import overall
 
-from .findings import listed, unseen_pairs
+from .sentences import listed, unseen_pairs
 
 _PHASES = {
     1: "does not answer even the seen pairs reliably",

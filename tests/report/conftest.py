@@ -32,7 +32,10 @@ class HeldRun:
         ]
         return pd.DataFrame(rows, columns=["step", "split", "group", "metric", "value"])
 
-    def model(self) -> Any:
+    def checkpoints(self) -> list[int]:
+        return []
+
+    def model(self, step: int | None = None) -> Any:
         return self._model
 
 

@@ -4,11 +4,10 @@ import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 
-from anchorlab.analysis import embedding_pca, measure_condensation
 from anchorlab.analysis.accuracy import pair_matrix
 from anchorlab.analysis.answers import deviations
 from anchorlab.analysis.pairs import TaskPairs
-from anchorlab.report import curves, findings, mechanism_figures, pair_figures
+from anchorlab.report import curves, mechanism_figures, pair_figures, sentences
 from anchorlab.report.style import VERMILLION, encode, new_figure, split_names
 
 
@@ -87,7 +86,7 @@ def test_deviations_of_a_model_that_answers_no_number():
     table = deviations(np.array([111, 112]), np.array([50, 50]), np.arange(4, 111))
     assert pair_figures.deviation_limit([table]) == 10
     encode(pair_figures.deviation_histogram(table))
-    assert "100.0% are no number" in findings.about_deviations(table)
+    assert "100.0% are no number" in sentences.about_deviations(table)
 
 
 def test_attention_marks_key_and_anchors(explanations):
@@ -99,19 +98,7 @@ def test_attention_marks_key_and_anchors(explanations):
     ]
 
 
-def test_cosine_is_drawn_in_display_order(explanations):
-    found = explanations[0].condensation
-    shown = np.asarray(mechanism_figures.cosine_plot(found).axes[0].images[0].get_array())
-    assert np.array_equal(shown, found.cosine[np.ix_(found.order, found.order)])
-
-
-def test_every_number_is_named_in_the_embedding(explanations):
-    pca = explanations[0].embedding
-    axes = mechanism_figures.embedding_plot(pca).axes[0]
-    assert [text.get_text() for text in axes.texts] == [str(value) for value in pca.values]
-
-
-def test_encoding_takes_the_smaller_and_leaves_settings_alone():
+def test_encoding_takes_pixels_for_clouds_of_points_and_leaves_settings_alone():
     before = dict(mpl.rcParams)
     line = new_figure(3, 2)
     line.subplots().plot([0, 1])
@@ -127,16 +114,16 @@ def test_encoding_takes_the_smaller_and_leaves_settings_alone():
 )
 def test_finding_names_the_weakest_trained_pair(weakest, text):
     matrix = pair_matrix(["a,a", "a,a", "a,b"], np.array([True, weakest == 1, False]), known("a,a b,a", "a,b"))
-    assert text in findings.about_pairs(matrix)
-    assert "0.00 over the pairs never trained, (a,b)" in findings.about_pairs(matrix)
-    assert "Of 1 pairs no row was drawn" in findings.about_pairs(matrix)
+    assert text in sentences.about_pairs(matrix)
+    assert "0.00 over the pairs never trained, (a,b)" in sentences.about_pairs(matrix)
+    assert "Of 1 pairs no row was drawn" in sentences.about_pairs(matrix)
 
 
 def test_long_lists_of_pairs_are_cut():
-    assert findings.listed(["a,c"]) == "(a,c)"
-    assert findings.listed(["a,c", "c,a"]) == "(a,c) and (c,a)"
-    assert findings.listed(["a,b", "a,c", "c,a"]) == "(a,b), (a,c) and (c,a)"
-    assert findings.listed([f"a,{n}" for n in range(9)], most=2) == "(a,0), (a,1) and 7 more"
+    assert sentences.listed(["a,c"]) == "(a,c)"
+    assert sentences.listed(["a,c", "c,a"]) == "(a,c) and (c,a)"
+    assert sentences.listed(["a,b", "a,c", "c,a"]) == "(a,b), (a,c) and (c,a)"
+    assert sentences.listed([f"a,{n}" for n in range(9)], most=2) == "(a,0), (a,1) and 7 more"
 
 
 def test_heat_map_of_many_anchors_is_drawn_without_names():
@@ -146,29 +133,3 @@ def test_heat_map_of_many_anchors_is_drawn_without_names():
     axes = pair_figures.accuracy_by_pair(matrix).axes[0]
     assert not axes.texts
     assert len(axes.patches) == 2
-
-
-def test_condensation_is_told_against_random_weights():
-    weights = np.random.default_rng(0).normal(size=(64, 64))
-    text = findings.about_condensation(measure_condensation(weights))
-    assert "random weights use 32.3: no condensation" in text
-    one = findings.about_condensation(measure_condensation(np.outer(np.arange(1, 65), weights[0])))
-    assert "about 1.0 directions, where random weights use 32.3: clear condensation, 3% of the random number" in one
-    assert "into 1 group " in one
-
-
-def test_a_lattice_is_not_told_to_be_without_order():
-    values = np.arange(20, 101)
-    directions = np.random.default_rng(0).normal(size=(2, 32))
-    pca = embedding_pca(np.stack([5 * (values % 4), values // 4], axis=1) @ directions, values)
-    assert pca.order_scores.max() < 1
-    assert "are ordered in steps: the best step score is 1.00, for x → x + 4" in findings.about_embedding(pca)
-    mixed = embedding_pca(np.random.default_rng(1).normal(size=(81, 32)), values)
-    assert "show no order in steps" in findings.about_embedding(mixed)
-
-
-def test_step_scores_are_drawn_below_the_plane(explanations):
-    pca = explanations[0].embedding
-    below = mechanism_figures.embedding_plot(pca).axes[1]
-    assert [bar.get_height() for bar in below.patches] == pytest.approx(pca.step_scores.tolist())
-    assert [label.get_text() for label in below.get_xticklabels()][:2] == ["+1", "+2"]
