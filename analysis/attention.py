@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .attention_hooks import AttentionHook, NoAttentionError, attention_modules, hooked_attention
+from .attention_hooks import AttentionHook, NoAttentionError, attention_modules, heads_of, hooked_attention
 from .heads import HeadBatch, causal
 from .places import Places
 from .predictions import batches, evaluating
+
+_WEIGHTS = 2**22  # in a batch
 
 
 class _Recorder(AttentionHook):
@@ -27,13 +29,16 @@ class _Recorder(AttentionHook):
 
 
 def record_attention(
-    model: nn.Module, tokens: Int[np.ndarray, "n length"], *, places: Places | None = None, batch: int = 256
+    model: nn.Module, tokens: Int[np.ndarray, "n length"], *, places: Places | None = None, batch: int | None = None
 ) -> Iterator[HeadBatch]:
     """Attention weights and value lengths of all layers and heads, `batch` rows at a time, with the rows' `places`.
 
+    By default a batch has as many rows as make four million weights (16 MiB), at least one.
+
     Raises `NoAttentionError` for a model without attention.
     """
-    for start, rows in batches(model, tokens, batch):
+    per_row = len(attention_modules(model)) * heads_of(model) * tokens.shape[1] ** 2
+    for start, rows in batches(model, tokens, batch or max(1, _WEIGHTS // per_row)):
         with evaluating(model), hooked_attention(model, recorder := _Recorder()):
             model(input_ids=rows)
         if not (layers := sorted(recorder.kept)):

@@ -82,6 +82,12 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     return sorted(found, key=_layer_of)
 
 
+def heads_of(model: nn.Module) -> int:
+    """Attention heads of a layer."""
+    count: Any = model.config.num_attention_heads
+    return int(count)
+
+
 def _layer_of(module: nn.Module) -> int:
     number: Any = module.layer_idx
     return int(number)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from anchorlab.errors import InputError
 
-from .attention_hooks import AttentionHook, attention_modules, hooked_attention
+from .attention_hooks import AttentionHook, attention_modules, heads_of, hooked_attention
 from .places import Places
 from .predictions import batches, evaluating
 
@@ -154,7 +154,7 @@ def _cutting(model: nn.Module, edits: Sequence[AttentionEdit]) -> Iterator[_Cuts
     layers = len(attention_modules(model)) if edits else 0
     for edit in edits:
         _check_numbers("layers", edit.layers, layers)
-        _check_numbers("heads", edit.heads, model.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
+        _check_numbers("heads", edit.heads, heads_of(model))
     total = EditRecord()
     cuts = _Cuts(tuple(_Cut(edit, total) for edit in edits), total)
     with hooked_attention(model, *cuts.each) if edits else nullcontext():
