@@ -57,7 +57,7 @@ def hooked_attention(model: nn.Module, *hooks: AttentionHook) -> Iterator[None]:
     """
     modules = attention_modules(model)
     # Not by `set_attn_implementation`: of a class without readable source it only warns, and nothing would be hooked.
-    configs = {id(owner.config): owner.config for owner in (model, *modules)}.values()
+    configs = {id(config): config for config in map(_config_of, (model, *modules))}.values()
     implementations = [config._attn_implementation for config in configs]
     before = [_hooks.get(module, ()) for module in modules]
     for config in configs:
@@ -84,8 +84,11 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
 
 def heads_of(model: nn.Module) -> int:
     """Attention heads of a layer."""
-    count: Any = model.config.num_attention_heads
-    return int(count)
+    return int(_config_of(model).num_attention_heads)
+
+
+def _config_of(module: nn.Module) -> Any:
+    return module.config
 
 
 def _layer_of(module: nn.Module) -> int:

@@ -21,14 +21,19 @@ from .output_space import PairClusters, SingleAnchorSimilarity, pair_clusters, s
 from .pairs import pair_names
 from .places import find_places
 
-_MOST_ROWS, _FEWEST_OF_A_PAIR = 1000, 5
+_MOST_ROWS, _MOST_BY_TSNE, _FEWEST_OF_A_PAIR = 1000, 300, 5
 
 
 @dataclass(frozen=True)
 class KeyMasked:
-    """Fig. 13.8: outputs by anchor pair with the key hidden, and what hiding it removed."""
+    """Fig. 13.8: outputs by anchor pair with the key hidden, and what hiding it removed.
+
+    `clusters` are those of all rows by principal components, `by_tsne` those of the first rows of every pair (about 300
+    in all) by t-SNE.
+    """
 
     clusters: PairClusters
+    by_tsne: PairClusters
     record: EditRecord
 
 
@@ -40,9 +45,7 @@ class SecondAnchorMasked:
     record: EditRecord
 
 
-def mask_key(
-    model: nn.Module, task: Task, seed: int, *, per_pair: int = 50, method: str = "pca", logits: bool = False
-) -> KeyMasked:
+def mask_key(model: nn.Module, task: Task, seed: int, *, per_pair: int = 50, logits: bool = False) -> KeyMasked:
     """Hide the key in `per_pair` rows of every anchor pair and arrange the last hidden states (or the logits) by pair.
 
     Of many pairs, fewer rows each are taken: about a thousand in all, since every two outputs are compared. Seen pairs
@@ -57,7 +60,13 @@ def mask_key(
     rows = [_rows_of_pairs(task, split, seed, each) for split in splits]
     tokens, names = np.concatenate([tokens for tokens, _ in rows]), [name for _, found in rows for name in found]
     found, kept, record = _masked(model, task, tokens, "key", logits=logits)
-    return KeyMasked(pair_clusters(found, [names[row] for row in kept], method=method, seed=seed), record)
+    of_kept = pd.Series([names[row] for row in kept])
+    some = of_kept.groupby(of_kept).head(max(_FEWEST_OF_A_PAIR, _MOST_BY_TSNE // pairs)).index.to_numpy()
+    return KeyMasked(
+        clusters=pair_clusters(found, of_kept.tolist()),
+        by_tsne=pair_clusters(found[some], of_kept[some].tolist(), method="tsne", seed=seed),
+        record=record,
+    )
 
 
 def mask_second_anchor(

@@ -150,10 +150,18 @@ def lattice_table(lattice: StepLattice) -> pd.DataFrame:
     return pd.DataFrame({**both, "angle": lattice.angles})
 
 
-def clusters_plot(clusters: PairClusters) -> Figure:
-    """Outputs by anchor pair (fig. 13.8): the two orders of a pair in two shades of a colour and two markers."""
-    figure = new_figure(WIDTH, 4.8)
-    axes = figure.subplots()
+def clusters_plot(*projected: PairClusters) -> Figure:
+    """Outputs by anchor pair (fig. 13.8), a panel for each projection.
+
+    The two orders of a pair have two shades of a colour and two markers.
+    """
+    figure = new_figure(WIDTH, 4.8 * len(projected))
+    for axes, clusters in zip(figure.subplots(len(projected), 1, squeeze=False)[:, 0], projected, strict=True):
+        _draw_clusters(axes, clusters)
+    return figure
+
+
+def _draw_clusters(axes: Axes, clusters: PairClusters) -> None:
     # Pairs of two orders come first: they are to differ by more than the marker.
     distinct = sorted({unordered_name(name) for name in clusters.names})
     unordered = sorted(distinct, key=lambda name: name == swapped_name(name))
@@ -180,7 +188,6 @@ def clusters_plot(clusters: PairClusters) -> Figure:
     axes.set_xticks([])
     axes.set_yticks([])
     finish(axes, **_axis_names(clusters.projection))
-    return figure
 
 
 def _axis_names(projection: Projection) -> dict[str, str]:

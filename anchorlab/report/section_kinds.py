@@ -198,10 +198,11 @@ def _geometry() -> list[SectionKind]:
             "key_masked",
             "Outputs with the key hidden",
             "All attention to the key is zeroed after the softmax in every layer (figure 13.7A; the other weights stay "
-            "as they were), for 50 rows of every pair. Principal components of the last hidden states.",
+            "as they were), for 50 rows of every pair (fewer of more than 20 pairs). Principal components and t-SNE of "
+            "the last hidden states; distances are measured in all their dimensions.",
             "One cluster a pair: the network holds pairs apart. If the two orders of a pair share a cluster, it treats "
             "them as one mapping. Overlapping clusters: it has not learned the pairs (figure 13.8).",
-            draw=lambda masked: geometry_figures.clusters_plot(masked.clusters),
+            draw=lambda masked: geometry_figures.clusters_plot(masked.clusters, masked.by_tsne),
             tell=lambda masked: geometry_figures.about_clusters(masked.clusters),
             table=lambda masked: geometry_figures.clusters_table(masked.clusters),
         ),

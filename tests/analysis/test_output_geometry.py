@@ -109,6 +109,13 @@ def test_of_many_pairs_fewer_rows_each_are_taken():
     assert 700 < len(found.members) <= 1000
 
 
+def test_tsne_shows_rows_of_every_pair(planted):
+    planted(lambda tokens: one_hot(COMPOSITE.locate(tokens).anchors.astype(int) @ [7, 31] % 200) + noise(tokens))
+    found = mask_key(built(COMPOSITE), COMPOSITE, 3).by_tsne
+    assert found.projection.method == "tsne"
+    assert np.bincount(found.members).tolist() == [300 // 16] * 16
+
+
 def test_tasks_and_models_without_what_is_needed_are_refused():
     identity = tasks.create("identity")
     for mask in (mask_key, mask_second_anchor):
