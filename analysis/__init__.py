@@ -20,7 +20,7 @@ from .explain import analyses, explain
 from .explanation import Attention, Explanation
 from .head_kinds import HeadScores, join_scores
 from .heads import HeadBatch, causal, score_heads, sliding
-from .interventions import COMPONENTS, Counterparts, ablate_heads, ablate_neurons, counterparts, patch
+from .interventions import COMPONENTS, Counterparts, Effects, ablate_heads, ablate_neurons, counterparts, patch
 from .learning_speed import LearningSpeed, learning_speed
 from .lens_bridge import lens
 from .neurons import neuron_weights, query_weights
@@ -46,6 +46,7 @@ __all__ = [
     "CondensationSurvey",
     "Counterparts",
     "EditRecord",
+    "Effects",
     "EmbeddingGeometry",
     "EmbeddingPCA",
     "Evaluation",

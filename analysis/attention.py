@@ -1,6 +1,7 @@
 """A model's attention weights: of one row, or streamed over many."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .attention_hooks import AttentionHook, NoAttentionError, attention_modules, heads_of, hooked_attention
-from .heads import HeadBatch, causal
+from .heads import HeadBatch, causal, sliding
 from .places import Places
 from .predictions import batches, evaluating
 
@@ -71,6 +72,16 @@ def sees_later_positions(model: nn.Module) -> bool:
     return not getattr(attention_modules(model)[0], "is_causal", True)
 
 
-def visible_sources(model: nn.Module, length: int) -> Bool[Tensor, "1 query source"]:
-    """What each position can read from, as `score_heads` takes it: all up to itself, or everything without a mask."""
-    return torch.ones(1, length, length, dtype=torch.bool) if sees_later_positions(model) else causal(length)
+def visible_sources(model: nn.Module, length: int) -> Bool[Tensor, "#layers query source"]:
+    """What each position can read from, as `score_heads` takes it.
+
+    All positions up to itself, those within the window in layers that have one, or everything without a mask.
+    """
+    if sees_later_positions(model):
+        return torch.ones(1, length, length, dtype=torch.bool)
+    config: Any = model.config
+    window = getattr(config, "sliding_window", None)
+    if window is None:
+        return causal(length)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(attention_modules(model))
+    return torch.cat([sliding(length, window) if kind == "sliding_attention" else causal(length) for kind in kinds])

@@ -2,8 +2,9 @@
 
 An attention function of our own is registered with Hugging Face's `AttentionInterface`, and eager attention's mask with
 `AttentionMaskInterface` under the same name (with the first alone a model would be given no mask and see later
-positions). It computes what eager attention computes, for GPT-2, post-LN, simplified and Llama-family models alike,
-and lets hooks see and replace the weights of every layer after the softmax, and what each head makes of them.
+positions). It computes what eager attention computes, without dropout, for GPT-2, post-LN, simplified and Llama-family
+models alike, and lets hooks see and replace the weights of every layer after the softmax, and what each head makes of
+them.
 """
 
 from collections.abc import Iterator

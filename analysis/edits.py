@@ -130,6 +130,9 @@ def outputs(
 
     Raises as `edited_attention` does; `ValueError` if there are no rows.
     """
+    for edit in edits:
+        if len(edit.edges) not in (1, len(tokens)):
+            raise InputError(f"edges: {len(edit.edges)} rows given for {len(tokens)} rows of tokens; one, or as many")
     parts = []
     with evaluating(model), _cutting(model, edits) as cuts:
         for start, rows in batches(model, tokens, batch):
@@ -168,9 +171,13 @@ def _cutting(model: nn.Module, edits: Sequence[AttentionEdit]) -> Iterator[_Cuts
 
 
 def _check_numbers(name: str, given: Sequence[int] | None, count: int) -> None:
-    for number in given or ():
+    if given is None:
+        return
+    for number in given:
         if not 1 <= number <= count:
-            raise InputError(f"{name}={tuple(given or ())}: {number} is not allowed; the model has 1 to {count}")
+            raise InputError(f"{name}={tuple(given)}: {number} is not allowed; the model has 1 to {count}")
+    if not given or len(set(given)) < len(given):
+        raise InputError(f"{name}={tuple(given)}: must name at least one, and none twice; None means all")
 
 
 class _Cut(AttentionHook):
@@ -182,7 +189,7 @@ class _Cut(AttentionHook):
     def weights(self, layer: int, value: Tensor, weights: Tensor) -> Tensor:
         if self.edit.layers is not None and layer + 1 not in self.edit.layers:
             return weights
-        heads = [head - 1 for head in self.edit.heads or range(1, weights.shape[1] + 1)]
+        heads = range(weights.shape[1]) if self.edit.heads is None else [head - 1 for head in self.edit.heads]
         cut = torch.zeros_like(weights, dtype=torch.bool)
         cut[:, heads] = self._edges(weights)[:, None]
         mass = torch.where(cut, weights, 0).float()

@@ -31,7 +31,7 @@ from .embedding import EmbeddingGeometry, embedding_geometry
 from .example import Example, worked_example
 from .explanation import Attention, Explanation
 from .heads import HeadScores, score_heads
-from .interventions import ablate_heads, patch
+from .interventions import Effects, ablate_heads, patch
 from .learning_speed import LearningSpeed, learning_speed
 from .neurons import neuron_weights, query_weights
 from .output_geometry import KeyMasked, SecondAnchorMasked, mask_key, mask_second_anchor
@@ -43,6 +43,7 @@ from .readout import Readout, read_out
 from .subject import Subject, TrainedRun
 
 _HEAD_ROWS, _READOUT_ROWS = 500, 1000
+_MOST_SAMPLES = 1_000_000
 
 
 def explain(
@@ -66,8 +67,8 @@ def explain(
         raise InputError(f"only='': names no analysis; known: {', '.join(_MEASURES)}")
     for name in only or ():
         check_known("only", name, _MEASURES)
-    if samples < 1:
-        raise InputError(f"samples={samples}: at least 1")
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise InputError(f"samples={samples}: must be 1 to {_MOST_SAMPLES:,}")
     subject = Subject(run, samples, seed)
     measured, absent = {}, {}
     for name in _shown([name for name in _MEASURES if only is None or name in only], progress):
@@ -82,12 +83,11 @@ def explain(
         status=run.status,
         config=run.config,
         environment=run.environment,
-        metrics=run.metrics(),
         samples=samples,
         seed=seed,
         row_seed=None if run.config.get("task") is None else subject.row_seed,
         parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
-        **measured,
+        **({"metrics": run.metrics()} | measured),
         absent=absent,
     )
 
@@ -198,11 +198,11 @@ def _second_anchor_masked(subject: Subject) -> SecondAnchorMasked:
     return mask_second_anchor(subject.model, subject.task, subject.row_seed)
 
 
-def _patching(subject: Subject) -> pd.DataFrame:
+def _patching(subject: Subject) -> Effects:
     return patch(subject.model, subject.counterparts)
 
 
-def _ablation(subject: Subject) -> pd.DataFrame:
+def _ablation(subject: Subject) -> Effects:
     return ablate_heads(subject.model, subject.counterparts)
 
 
@@ -235,7 +235,12 @@ def _learning_speed(subject: Subject) -> LearningSpeed:
     return learning_speed(subject.run.metrics())
 
 
+def _metrics(subject: Subject) -> pd.DataFrame:
+    return subject.run.metrics()
+
+
 _MEASURES: dict[str, Callable[[Subject], Any]] = {
+    "metrics": _metrics,
     "accuracy": _accuracy,
     "pair_matrix": _pair_matrix,
     "answer_classes": _answer_classes,

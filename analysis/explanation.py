@@ -13,6 +13,7 @@ from .condensation import Condensation, CondensationSurvey
 from .embedding import EmbeddingGeometry
 from .example import Example
 from .heads import HeadScores
+from .interventions import Effects
 from .learning_speed import LearningSpeed
 from .output_geometry import KeyMasked, SecondAnchorMasked
 from .path import PathGraph
@@ -70,8 +71,8 @@ class Explanation:
     heads: HeadScores | None = None
     readout: Mapping[str, Readout] | None = None
     path: PathGraph | None = None
-    patching: pd.DataFrame | None = None
-    ablation: pd.DataFrame | None = None
+    patching: Effects | None = None
+    ablation: Effects | None = None
     key_masked: KeyMasked | None = None
     second_anchor_masked: SecondAnchorMasked | None = None
     embedding: EmbeddingGeometry | None = None

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from anchorlab.errors import InputError
@@ -55,39 +55,81 @@ class Counterparts:
         left = float(self.difference(logits).mean() / intact.mean())
         return 1 - left, float((logits.argmax(dim=-1).numpy() == self.answers).mean())
 
+    def effects(self, rows: list[tuple[Any, ...]], columns: list[str]) -> Effects:
+        """A table of effects on these pairs."""
+        return Effects(pd.DataFrame(rows, columns=columns), len(self.tokens), self.drawn)
 
-def counterparts(model: nn.Module, task: Task, tokens: Int[np.ndarray, "n length"]) -> Counterparts:
-    """Pair every row with the same row under the key of the next row, and keep the pairs that `model` answers right.
 
-    Rows with a key or anchor at the last position are left out where there are others: in them nothing has to be moved
-    to the place where the answer is read.
+@dataclass(frozen=True)
+class Effects:
+    """The effects of interventions, and how many of the pairs that were made (`drawn`) the network answers right.
 
-    Raises `InputError` if it answers no pair right, or for a task in which another key does not change the answer.
+    Only these `pairs` count: of others there is no right answer to explain.
+    """
+
+    table: pd.DataFrame
+    pairs: int
+    drawn: int
+
+
+def counterparts(model: nn.Module, task: Task, tokens: Int[np.ndarray, "n length"], *, least: int = 20) -> Counterparts:
+    """Pair every row with the same row under another row's key, and keep the pairs that `model` answers right.
+
+    The key is that of the next row whose key does not occur in the row; where that makes no row of the task, there is
+    no pair. Rows with a key or anchor at the last position are left out where there are others: in them nothing has to
+    be moved to the place where the answer is read. All pairs are worked on at once: a few hundred rows are enough.
+
+    Raises `InputError` if it answers fewer than `least` pairs right, or if no other key makes another row with another
+    answer.
     """
     names = name_positions(find_places(task, tokens), tokens.shape[1])
     if (free := names[:, -1] == LAST).any():
         tokens, names = tokens[free], names[free]
-    places, keys = find_places(task, tokens), task.locate(tokens).key
-    others = tokens.copy()
-    others[np.arange(len(tokens)), places["key"]] = np.roll(keys, -1)
-    answers, other_answers = (task.solve(rows).astype(np.int64) for rows in (tokens, others))
-    different = answers != other_answers
+    others, valid = _with_other_keys(task, tokens)
+    answers, other_answers = (np.full(len(tokens), -1) for _ in range(2))
+    if valid.any():
+        answers[valid], other_answers[valid] = task.solve(tokens[valid]), task.solve(others[valid])
+    different = valid & (answers != other_answers)
     if not different.any():
-        raise InputError(f"task={task.name!r}: another key does not change the answer, so there is nothing to patch")
+        raise InputError(f"task={task.name!r}: in {len(tokens)} rows no other key makes a row with another answer")
     right = [outputs(model, rows)[0].argmax(dim=-1).numpy() for rows in (tokens, others)]
     kept = different & (right[0] == answers) & (right[1] == other_answers)
-    if not kept.any():
-        raise InputError("model: it answers no pair of rows right, so there is no logit difference to explain")
+    if kept.sum() < least:
+        raise InputError(
+            f"model: it answers {kept.sum()} of {different.sum()} pairs of rows right; at least {least} are needed"
+        )
     return Counterparts(
         tokens[kept], others[kept], answers[kept], other_answers[kept], names[kept], int(different.sum())
     )
 
 
-def patch(model: nn.Module, pairs: Counterparts) -> pd.DataFrame:
+def _with_other_keys(
+    task: Task, tokens: Int[np.ndarray, "n length"]
+) -> tuple[Int[np.ndarray, "n length"], Bool[np.ndarray, " n"]]:
+    """The rows with the next key that does not occur in them, and which of these are rows of the task."""
+    keys, at = task.locate(tokens).key, find_places(task, tokens)["key"]
+    others = tokens.copy()
+    for row, own in enumerate(tokens):
+        new = next((key for key in np.roll(keys, -row - 1) if key not in own), None)
+        if new is not None:
+            others[row, at[row]] = new
+    changed = (others != tokens).any(axis=1)
+    return others, np.array([new and _is_row(task, other) for other, new in zip(others, changed, strict=True)])
+
+
+def _is_row(task: Task, tokens: Int[np.ndarray, " length"]) -> bool:
+    try:
+        task.locate(tokens[None])
+    except InputError:
+        return False
+    return True
+
+
+def patch(model: nn.Module, pairs: Counterparts) -> Effects:
     """Activation patching: put one activation of every row into the run on its counterpart.
 
-    Columns component, layer (from 1), place (in the order of rows), effect: 0 if the answer stays the counterpart's, 1
-    if it becomes the row's own (the share of the mean logit difference that is restored).
+    The table has the columns component, layer (from 1), place (in the order of rows) and effect: 0 if the answer stays
+    the counterpart's, 1 if it becomes the row's own (the share of the mean logit difference that is restored).
     """
     clean, corrupt = (pairs.difference(outputs(model, rows)[0]) for rows in (pairs.tokens, pairs.others))
     restored: dict[tuple[str, int, str], list[Float[np.ndarray, " rows"]]] = {}
@@ -108,13 +150,14 @@ def patch(model: nn.Module, pairs: Counterparts) -> pd.DataFrame:
         for component, layer, _ in _modules(parts(model))
         for place in ordered_names(pairs.names)
     ]
-    return pd.DataFrame(table, columns=["component", "layer", "place", "effect"])
+    return pairs.effects(table, ["component", "layer", "place", "effect"])
 
 
-def ablate_heads(model: nn.Module, pairs: Counterparts) -> pd.DataFrame:
-    """Replace what one head has read, at every position, by its mean over the rows: layer, head, effect, accuracy.
+def ablate_heads(model: nn.Module, pairs: Counterparts) -> Effects:
+    """Replace what one head has read, at every position, by its mean over the rows.
 
-    `effect` is the share of the logit difference that is lost (1: nothing is left of it), `accuracy` what remains.
+    The table has the columns layer, head, effect and accuracy: `effect` is the share of the logit difference that is
+    lost (1: nothing is left of it), `accuracy` what remains.
     """
     with hooked_attention(model, means := _HeadMeans()):
         intact = pairs.difference(outputs(model, pairs.tokens, batch=len(pairs.tokens))[0])
@@ -124,16 +167,15 @@ def ablate_heads(model: nn.Module, pairs: Counterparts) -> pd.DataFrame:
             with hooked_attention(model, _AblatedHead(layer, head, mean[head])):
                 logits, _ = outputs(model, pairs.tokens)
             rows.append((layer + 1, head + 1, *pairs.lost(intact, logits)))
-    return pd.DataFrame(rows, columns=["layer", "head", "effect", "accuracy"])
+    return pairs.effects(rows, ["layer", "head", "effect", "accuracy"])
 
 
-def ablate_neurons(
-    model: nn.Module, pairs: Counterparts, groups: Mapping[str, Sequence[tuple[int, int]]]
-) -> pd.DataFrame:
-    """Replace feed-forward neurons, at every position, by their means over the rows: group, neurons, effect, accuracy.
+def ablate_neurons(model: nn.Module, pairs: Counterparts, groups: Mapping[str, Sequence[tuple[int, int]]]) -> Effects:
+    """Replace feed-forward neurons, at every position, by their means over the rows.
 
-    `groups` names sets of neurons (layer from 1, number from 0). Raises `InputError` for a model without feed-forward
-    nets or a neuron that it does not have.
+    The table has the columns group, neurons, effect and accuracy, as in `ablate_heads`. `groups` names sets of neurons
+    (layer from 1, number from 0). Raises `InputError` for a model without feed-forward nets or a neuron that it does
+    not have.
     """
     matrices = parts(model).neurons
     if not matrices:
@@ -153,7 +195,7 @@ def ablate_neurons(
         with replaced(replacements):
             logits, _ = outputs(model, pairs.tokens)
         rows.append((name, len(members), *pairs.lost(intact, logits)))
-    return pd.DataFrame(rows, columns=["group", "neurons", "effect", "accuracy"])
+    return pairs.effects(rows, ["group", "neurons", "effect", "accuracy"])
 
 
 def _modules(known: Parts) -> Iterator[tuple[Component, int, nn.Module]]:

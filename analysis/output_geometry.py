@@ -81,7 +81,8 @@ def mask_second_anchor(
         raise InputError(f"task={task.name!r}: its anchors do not act on one key each, so there is no g(x; a1)")
     tokens = task.sample("test", samples, seed).tokens
     first, hidden = (0, "anchor 2") if task.acts_left_to_right else (1, "anchor 1")
-    tokens = tokens[find_places(task, tokens)[hidden] < tokens.shape[1] - 1]
+    # Rows that can be used come first, so that they are the ones taken of each key and anchor.
+    tokens = tokens[np.argsort(find_places(task, tokens)[hidden] == tokens.shape[1] - 1, kind="stable")]
     located = task.locate(tokens)
     _, one_of_each = np.unique(np.stack([located.key, located.anchors[:, first]]), axis=1, return_index=True)
     found, kept, record = _masked(model, task, tokens[one_of_each], hidden, logits=logits)
@@ -112,6 +113,8 @@ def _masked(
 ) -> tuple[Float[np.ndarray, "kept width"], Int[np.ndarray, " kept"], EditRecord]:
     places = find_places(task, tokens)
     kept = np.flatnonzero(places[role] < tokens.shape[1] - 1)
+    if not len(kept):
+        raise InputError(f"task={task.name!r}: the {role} is always the last token, where nothing hides it")
     here = {name: at[kept] for name, at in places.items()}
     edit = AttentionEdit(select_edges(here, tokens.shape[1], f"from {role}"))
     found, record = outputs(model, tokens[kept], edit, hidden=not logits)

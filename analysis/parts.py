@@ -40,7 +40,7 @@ _LAYOUTS = {
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one model, layer by layer; `feed_forwards` and `neurons` are empty for a model without them."""
+    """The parts of one model, layer by layer; those that it does not have beside its blocks are empty."""
 
     blocks: tuple[nn.Module, ...]
     attentions: tuple[nn.Module, ...]
@@ -79,7 +79,7 @@ def parts(model: nn.Module) -> Parts:
 
     return Parts(
         blocks=blocks,
-        attentions=of_each(layout.attention),
+        attentions=of_each(layout.attention) if layout.attention else (),
         feed_forwards=of_each(layout.feed_forward) if layout.feed_forward else (),
         neurons=of_each(layout.neurons) if layout.neurons else (),
         final_norm=model.get_submodule(layout.final_norm) if layout.final_norm else nn.Identity(),

@@ -30,7 +30,8 @@ class PathGraph:
     places: tuple[str, ...]
     layers: int
     least: float
-    rows: int
+    pairs: int
+    drawn: int
 
     @property
     def path(self) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def path_graph(model: nn.Module, pairs: Counterparts, *, least: float = 0.1) -> 
     table = pd.DataFrame(rows, columns=["layer", "source", "target", "effect"])
     ends = set(pairs.names[:, -1])
     return PathGraph(
-        table.assign(on_path=_on_path(table, least, ends)), tuple(places), layers, least, len(pairs.tokens)
+        table.assign(on_path=_on_path(table, least, ends)), tuple(places), layers, least, len(pairs.tokens), pairs.drawn
     )
 
 

@@ -50,10 +50,11 @@ def is_role(name: str) -> bool:
 
 
 def ordered_names(names: Shaped[np.ndarray, "n length"]) -> list[str]:
-    """The names that occur, in the order in which they stand in rows (by mean position)."""
+    """The names that occur: `before`, roles and `between` by their mean position, `after`, `last`."""
     position = np.broadcast_to(np.arange(names.shape[1]), names.shape)
     found = {str(name): float(position[names == name].mean()) for name in np.unique(names.astype(str))}
-    return sorted(found, key=lambda name: found[name])
+    outside = {"before": -1, "after": 1, LAST: 2}
+    return sorted(found, key=lambda name: (outside.get(name, 0), found[name]))
 
 
 def move_rows(task: Task, tokens: Int[np.ndarray, "n length"]) -> tuple[Int[np.ndarray, " kept"], np.ndarray]:

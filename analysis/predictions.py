@@ -50,4 +50,6 @@ def logits(
 
 def answers(model: nn.Module, tokens: Int[np.ndarray, "n length"], *, batch: int = 1024) -> Int[np.ndarray, " n"]:
     """The token id with the highest logit at the last position."""
-    return logits(model, tokens, batch=batch).argmax(dim=-1).numpy()
+    with evaluating(model):
+        found = [model(input_ids=rows).logits[:, -1].argmax(dim=-1).cpu() for _, rows in batches(model, tokens, batch)]
+    return torch.cat(found).numpy()

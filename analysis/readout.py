@@ -7,6 +7,7 @@ their composition (the answer), the key itself, or none of these.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,10 +31,10 @@ NONE = "none"
 class Readout:
     """Shares of rows by layer and place.
 
-    `table` has the columns layer (0: the embedding), place (a role, or `before`, `between`, `after`, `last`), rows
-    (positions counted), one column for every hypothesis with the share of positions that read it out, and none. A
-    position can confirm several hypotheses if their values coincide, so only rows are used in which the hypotheses
-    have different values (`rows` of them out of `drawn`); hypotheses that coincide in every row are joined by `=`.
+    `table` has the columns layer (0: the embedding), place (a role, or `before`, `between`, `after`, `last`), positions
+    (how many were read there), one column for every hypothesis with the share that reads it out, and none. Values can
+    coincide, so only rows are used in which all hypotheses have different ones (`rows` of them out of `drawn`);
+    hypotheses that coincide in every row are joined by `=`.
 
     `offsets` tells whether a place holds an intermediate result up to a constant (fig. 12.10): for every layer, place
     and single-anchor function, the most frequent difference between read-out and value, and its share.
@@ -60,7 +61,7 @@ def read_out(model: nn.Module, task: Task, tokens: Int[np.ndarray, "n length"], 
     Raises `InputError` for a task whose answer is no composition of single anchors, a model whose parts are not known,
     and a row that is none of the task's, such as one without an anchor.
     """
-    values = hypotheses(task, tokens)
+    values, each = hypotheses(task, tokens), _values(task, tokens)
     telling = _different(values)
     if not telling.any():
         raise InputError(
@@ -68,9 +69,9 @@ def read_out(model: nn.Module, task: Task, tokens: Int[np.ndarray, "n length"], 
         )
     tokens, values = tokens[telling], {name: column[telling] for name, column in values.items()}
     names = name_positions(find_places(task, tokens), tokens.shape[1])
-    single = [name for name in values if "f_a" in name and "∘" not in name]
+    single = {name: column[telling] for name, column in each.items() if name.startswith("f_a") and "∘" not in name}
     counts: dict[tuple[int, str], np.ndarray] = {}
-    differences: dict[tuple[int, str, str], list[np.ndarray]] = {}
+    differences: dict[tuple[int, str, str], Counter[int]] = {}
     for start, rows in batches(model, tokens, batch):
         chosen = slice(start, start + len(rows))
         for layer, answers in enumerate(_answers(model, rows)):
@@ -79,9 +80,10 @@ def read_out(model: nn.Module, task: Task, tokens: Int[np.ndarray, "n length"], 
                 hits = [(answers == column[chosen, None])[here].sum() for column in values.values()]
                 missed = np.all([(answers != column[chosen, None])[here] for column in values.values()], axis=0).sum()
                 counts[layer, place] = counts.get((layer, place), 0) + np.array([here.sum(), *hits, missed])
-                for name in single:
-                    found = (answers - values[name][chosen, None])[here]
-                    differences.setdefault((layer, place, name), []).append(found)
+                for name, column in single.items():
+                    found, often = np.unique((answers - column[chosen, None])[here], return_counts=True)
+                    counter = differences.setdefault((layer, place, name), Counter())
+                    counter.update(dict(zip(found.tolist(), often.tolist(), strict=True)))
     return Readout(
         table=_table(counts, list(values)),
         offsets=_offsets(differences),
@@ -97,9 +99,20 @@ def hypotheses(task: Task, tokens: Int[np.ndarray, "n length"]) -> dict[str, Int
     """Values that a network may compute on the way from key to answer, by name.
 
     `answer`, `key`, and for every anchor, numbered in the order in which they act, `f_a1` (the anchor's function of the
-    key) and `f_a1∘f_a1` (the function twice). Hypotheses of equal values in all rows are joined. Raises `InputError`
-    for a task whose anchors do not act on one key each.
+    key) and `f_a1∘f_a1` (the function twice); of three anchors and more also what the first two give, `f_a2∘f_a1`, and
+    so on. Hypotheses of equal values in all rows are joined. Raises `InputError` for a task whose anchors do not act on
+    one key each, and for no rows.
     """
+    by_value: dict[bytes, list[str]] = {}
+    values = _values(task, tokens)
+    for name, column in values.items():
+        by_value.setdefault(column.tobytes(), []).append(name)
+    return {" = ".join(names): values[names[0]] for names in by_value.values()}
+
+
+def _values(task: Task, tokens: Int[np.ndarray, "n length"]) -> dict[str, Int[np.ndarray, " n"]]:
+    if len(tokens) == 0:
+        raise InputError("tokens: no rows given; at least one is needed")
     operations = task.single_anchors
     if not operations:
         raise InputError(f"task={task.name!r}: its answer is no composition of single anchors acting on one key")
@@ -111,7 +124,11 @@ def hypotheses(task: Task, tokens: Int[np.ndarray, "n length"]) -> dict[str, Int
         name = "f_a" if len(columns) == 1 else f"f_a{number}"
         values[name] = _apply(operations, anchors, key)
         values[f"{name}∘{name}"] = _apply(operations, anchors, values[name])
-    return _joined(values)
+    name, composed = "f_a1", values.get("f_a1", key)
+    for number, anchors in enumerate(columns[1:-1], start=2):
+        name, composed = f"f_a{number}∘{name}", _apply(operations, anchors, composed)
+        values[name] = composed
+    return values
 
 
 def _apply(
@@ -122,13 +139,6 @@ def _apply(
         mine = anchors == anchor
         results[mine] = operations[int(anchor)].apply(values[mine, None])
     return results
-
-
-def _joined(values: dict[str, Int[np.ndarray, " n"]]) -> dict[str, Int[np.ndarray, " n"]]:
-    by_value: dict[bytes, list[str]] = {}
-    for name, column in values.items():
-        by_value.setdefault(column.tobytes(), []).append(name)
-    return {" = ".join(names): values[names[0]] for names in by_value.values()}
 
 
 def _different(values: dict[str, Int[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
@@ -145,17 +155,16 @@ def _answers(model: nn.Module, rows: Int[Tensor, "batch length"]) -> list[Int[np
 
 def _table(counts: dict[tuple[int, str], np.ndarray], names: list[str]) -> pd.DataFrame:
     rows = [
-        {"layer": layer, "place": place, "rows": int(count[0])}
+        {"layer": layer, "place": place, "positions": int(count[0])}
         | dict(zip([*names, NONE], (count[1:] / count[0]).tolist(), strict=True))
         for (layer, place), count in counts.items()
     ]
     return pd.DataFrame(rows)
 
 
-def _offsets(differences: dict[tuple[int, str, str], list[np.ndarray]]) -> pd.DataFrame:
+def _offsets(differences: dict[tuple[int, str, str], Counter[int]]) -> pd.DataFrame:
     rows = []
-    for (layer, place, name), parts_of in differences.items():
-        found, counts = np.unique(np.concatenate(parts_of), return_counts=True)
-        most = counts.argmax()
-        rows.append((layer, place, name, int(found[most]), float(counts[most] / counts.sum())))
+    for where, counter in differences.items():
+        offset, most = min(counter.items(), key=lambda item: (-item[1], item[0]))
+        rows.append((*where, offset, most / counter.total()))
     return pd.DataFrame(rows, columns=["layer", "place", "function", "offset", "share"])

@@ -65,6 +65,8 @@ class Subject:
     def __init__(self, run: TrainedRun, samples: int, seed: int):
         self.run, self.samples, self.seed = run, samples, seed
         self.model = run.model()
+        if run.config.get("task") is not None:
+            _check_size(self.task, self.model)
 
     @cached_property
     def task(self) -> Task:
@@ -127,6 +129,15 @@ class Subject:
         if len(steps) < 2:
             return []
         return [steps[place] for place in np.unique(np.linspace(0, len(steps) - 1, 24).round().astype(int))]
+
+
+def _check_size(task: Task, model: PreTrainedModel) -> None:
+    positions = getattr(model.config, "max_position_embeddings", task.length)
+    if model.config.vocab_size < task.vocabulary.size or positions < task.length:
+        raise InputError(
+            f"run: the model has {model.config.vocab_size} token ids and {positions} positions, the task "
+            f"{task.vocabulary.size} and {task.length}; config.json and model/ do not belong together"
+        )
 
 
 def fresh_row_seed(seed: int, data_seed: int | None) -> int:

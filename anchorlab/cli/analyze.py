@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _NAMES = (
     "accuracy, phase, commutativity, examples, pair_matrix, learning_speed, answer_classes, deviations, attention, "
     "heads, path, patching, ablation, readout, key_masked, second_anchor_masked, embedding, condensation, "
-    "condensation_survey, condensation_history"
+    "condensation_survey, condensation_history, metrics"
 )
 
 Samples = Annotated[int, typer.Option(min=1, help="fresh rows of every split")]
@@ -59,6 +59,10 @@ def _as_json(found: "Analysis") -> dict[str, Any]:
     absent = found.explanation.absent or {}
     return {
         "run": found.explanation.name,
+        "status": found.explanation.status,
+        "step": found.explanation.environment.get("step"),
+        "samples": found.explanation.samples,
+        "seed": found.explanation.seed,
         "findings": {
             finding.field: {
                 "text": finding.text,

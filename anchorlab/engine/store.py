@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .monitor import Progress
 SCHEMA_VERSION = 1
 ENDED = ("finished", "diverged")
 _PACKAGES = ("anchorlab", "torch", "transformers", "numpy")
+_CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
 _COLUMNS = ["step", "split", "group", "metric", "value"]
 
 
@@ -79,7 +81,7 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """All measurements: columns step, split, group, metric, value."""
         path = self.folder / "metrics.parquet"
-        return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=_COLUMNS)
+        return pd.read_parquet(path, columns=_COLUMNS) if path.is_file() else pd.DataFrame(columns=_COLUMNS)
 
     def final(self, split: str, metric: str = "accuracy") -> float:
         """The last value of `metric` over the whole of `split`."""
@@ -109,14 +111,13 @@ class Run:
             if step not in self.checkpoints():
                 kept = ", ".join(map(str, self.checkpoints())) or "none; train with keep_checkpoints=true"
                 raise InputError(f"step={step}: {self.folder} has no checkpoint there; kept: {kept}")
-            # A tied head has no parameters of its own.
-            model.load_state_dict(load_file(self.folder / "checkpoints" / f"step-{step}.safetensors"), strict=False)
+            _load_parameters(model, self.folder / "checkpoints" / f"step-{step}.safetensors")
         return model
 
     def checkpoints(self) -> list[int]:
         """Steps whose parameters are on disk."""
-        found = (self.folder / "checkpoints").glob("step-*.safetensors")
-        return sorted(int(path.stem.removeprefix("step-")) for path in found if "optimizer" not in path.name)
+        found = (_CHECKPOINT.fullmatch(path.name) for path in (self.folder / "checkpoints").glob("step-*"))
+        return sorted(int(match[1]) for match in found if match)
 
 
 def find_runs(folder: Path | str) -> list[Run]:
@@ -278,6 +279,15 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 def _visible(folder: Path) -> list[Path]:
     # Neither the lock nor what a killed process left half written counts.
     return [path for path in folder.iterdir() if path.name != LOCK and not path.name.endswith(".tmp")]
+
+
+def _load_parameters(model: PreTrainedModel, path: Path) -> None:
+    saved, own = load_file(path), dict(model.named_parameters())  # in which a tied head is not listed
+    if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
+        raise InputError(f"{path}: does not hold the parameters of the run's model")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(saved[name])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,21 +1,21 @@
 """Analyses and reports of runs, from their folders."""
 
+import errno
 import os
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from anchorlab.analysis import Explanation, explain
 from anchorlab.engine import Run, find_runs
+from anchorlab.engine.store import SCHEMA_VERSION
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
-from anchorlab.report import Finding, findings, write
+from anchorlab.report import Finding, check_writable, findings, write
+from anchorlab.report.style import FINE
 
 _MOST_RUNS = 8
-_DPI = 170
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,12 @@ class Analysis:
     folder: Path
 
     def text(self) -> str:
-        """All findings in words, each under its title."""
-        return "\n".join(f"{finding.title} ({finding.field})\n  {finding.text}" for finding in self.findings)
+        """The run's state, and all findings in words, each under its title."""
+        found = self.explanation
+        state = f"{found.name}: {found.status} after {found.environment.get('step', 0):,} steps"
+        reason = f" ({found.environment['reason']})" if "reason" in found.environment else ""
+        parts = (f"{finding.title} ({finding.field})\n  {finding.text}" for finding in self.findings)
+        return "\n".join([state + reason, *parts])
 
 
 def analyze(
@@ -46,15 +50,17 @@ def analyze(
     that holds no run, a run that lacks its model or other files, and an analysis in `only` that is unknown or that does
     not apply to the run.
     """
-    opened = Run.open(run)
-    explanation = _explained(opened, only=only, samples=samples, seed=seed, progress=progress)
+    opened = _opened(run)
     folder = Path(out) if out is not None else opened.folder / "analysis"
+    explanation = _explained(opened, only=only, samples=samples, seed=seed, progress=progress)
     found = tuple(finding for finding in findings(explanation) if only is None or finding.field in only)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for finding in found:
             _write(finding, folder)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         raise InputError(f"out={str(folder)!r}: cannot be written to ({error.strerror})") from None
     return Analysis(explanation, found, folder)
 
@@ -81,21 +87,33 @@ def write_report(
             f"runs: {len(opened)} given, a page compares at most {_MOST_RUNS}; `anchorlab phase` shows a whole sweep"
         )
     path = Path(out) if out is not None else Path(os.path.commonpath(folders)) / "report.html"
+    check_writable(path)
     found = [_explained(run, only=None, samples=samples, seed=seed, progress=progress) for run in opened]
     options = [] if out is None else ["--out", str(out)]
     options += [part for name, value in (("samples", samples), ("seed", seed)) for part in (f"--{name}", str(value))]
     return write(found, path, command=shlex.join(["anchorlab", "report", *map(str, runs), *options]))
 
 
+def _opened(folder: Path | str) -> Run:
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(
+            f"run={str(folder)!r}: {'is a file' if path.exists() else 'no such folder'}; give a run's folder"
+        )
+    if not (path / "config.json").is_file():
+        names = ", ".join(run.folder.relative_to(path).as_posix() for run in find_runs(path)[:_MOST_RUNS])
+        raise InputError(f"run={str(folder)!r}: holds runs, and is none; give one of them: {names}")
+    return Run.open(path)
+
+
 def _explained(run: Run, *, only: Collection[str] | None, samples: int, seed: int, progress: bool) -> Explanation:
     try:
-        _ = run.metrics(), run.config, run.environment["status"]
-    except (OSError, ValueError, KeyError) as error:
+        version, _, status = run.config["schema_version"], run.metrics(), run.environment["status"]
+        if version != SCHEMA_VERSION or not {"task", "seed"} <= set(run.config) or not isinstance(status, str):
+            raise ValueError(f"config.json is not that of a run, schema version {SCHEMA_VERSION}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(run, error) from None
-    try:
-        return explain(run, only=only, samples=samples, seed=seed, progress=progress)
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(run, error) from None
+    return explain(run, only=only, samples=samples, seed=seed, progress=progress)
 
 
 def _unreadable(run: Run, error: Exception) -> InputError:
@@ -104,9 +122,15 @@ def _unreadable(run: Run, error: Exception) -> InputError:
 
 
 def _write(finding: Finding, folder: Path) -> None:
-    if finding.table is not None:
-        with replacing(folder / f"{finding.field}.csv") as temporary:
+    """Write what there is, and remove what an earlier analysis left that there is not now."""
+    table, figure = folder / f"{finding.field}.csv", folder / f"{finding.field}.png"
+    if finding.table is None:
+        table.unlink(missing_ok=True)
+    else:
+        with replacing(table) as temporary:
             finding.table.to_csv(temporary, index=False, float_format="%.6g")
-    if finding.figure is not None:
-        with replacing(folder / f"{finding.field}.png") as temporary:
-            finding.figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Software": None})
+    if finding.figure is None:
+        figure.unlink(missing_ok=True)
+    else:
+        with replacing(figure) as temporary:
+            finding.figure.savefig(temporary, format="png", dpi=FINE, metadata={"Software": None})

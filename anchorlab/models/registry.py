@@ -16,7 +16,7 @@ from anchorlab.validation import check_known
 
 from . import fnn, gpt2, lstm, post_ln, simplified
 from .options import Option, resolve
-from .quiet import without_progress_bars
+from .quiet import quietly, without_progress_bars
 from .validation import check_positive_integer
 
 
@@ -133,12 +133,22 @@ def load(folder: str | Path) -> PreTrainedModel:
     """The model saved in a folder by `save_pretrained`, in evaluation mode, with attention maps available.
 
     Raises:
-        InputError: the folder holds no `config.json`.
+        InputError: the folder holds no `config.json`, or what it holds is no whole model.
     """
     if not (Path(folder) / "config.json").is_file():
         raise InputError(f"folder: {folder} holds no saved model (config.json is missing)")
-    with without_progress_bars():
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
+    try:
+        with quietly():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, attn_implementation="eager", output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise InputError(f"folder: the model in {folder} cannot be read ({first_line})") from None
+    model, found = loaded
+    for kind, names in found.items():
+        if names:
+            raise InputError(f"folder: the model in {folder} does not fit its config.json ({kind}: {min(names)})")
     return cast(PreTrainedModel, model)
 
 

@@ -3,17 +3,18 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from anchorlab.analysis import COMPONENTS, PathGraph
+from anchorlab.analysis import COMPONENTS, Effects, PathGraph
 from anchorlab.analysis.run_table import row_dicts
 
 from .style import BLACK, GREY, SMALL, TEXT, VERMILLION, WIDTH, finish, new_figure
 
 _MOST_NUMBERED = 60  # cells of a map that have their number written in
+_COSTLY = 0.3  # share of the logit difference that an edge beside the path must cost to be told
+_LEAST = 0.1  # share of the logit difference that is worth a word
 _LABELS = (0.3, 0.6, 0.45)  # where along their arrows numbers stand, in turn: those of neighbours do not touch
 
 
@@ -58,16 +59,26 @@ def about_path(graph: PathGraph) -> str:
     if not steps:
         return (
             f"No single connection costs {graph.least:.0%} of the logit difference and lies on a way from key or "
-            f"anchors to the answer: the information takes several ways at once ({graph.rows} rows)."
+            f"anchors to the answer: the information takes several ways at once{_counted(graph)}."
         )
     return (
         f"The answer depends on these connections: {'; '.join(steps)}. In brackets, the share of the logit difference "
-        f"that is lost without the connection ({graph.rows} rows)."
+        f"that is lost without the connection{_counted(graph)}.{_aside(graph)}"
     )
 
 
-def patching_maps(table: pd.DataFrame) -> Figure:
+def _aside(graph: PathGraph) -> str:
+    others = graph.edges[~graph.edges["on_path"] & (graph.edges["effect"] >= _COSTLY)].nlargest(2, "effect")
+    named = [
+        f"{edge['target']} reads {edge['source']} in layer {edge['layer']} ({edge['effect']:.2f})"
+        for edge in row_dicts(others)
+    ]
+    return f" Not on such a way, but costly to cut: {'; '.join(named)}." if named else ""
+
+
+def patching_maps(found: Effects) -> Figure:
     """For every component layers upwards by places: the share of the logit difference that its activation restores."""
+    table = found.table
     components = [name for name in COMPONENTS if name in set(table["component"])]
     places, layers = list(dict.fromkeys(table["place"])), int(table["layer"].max())
     figure = new_figure(WIDTH, len(components) * (0.75 + 0.32 * layers) + 0.5)
@@ -94,21 +105,31 @@ def _effects(axes: Axes, grid: np.ndarray, columns: list[str], rows: list[str]) 
     return image
 
 
-def about_patching(table: pd.DataFrame) -> str:
+def about_patching(found: Effects) -> str:
     """Where the key's information stands, layer by layer, and which sublayer writes it there."""
+    table = found.table
     stream = table[table["component"] == "residual stream"]
     best = stream.loc[stream.groupby("layer")["effect"].idxmax()]
-    moves = ", ".join(f"behind layer {row['layer']} at {row['place']} ({row['effect']:.2f})" for row in row_dicts(best))
-    written = table[table["component"] != "residual stream"].nlargest(2, "effect")
+    moves = ", ".join(f"at {row['place']} behind layer {row['layer']} ({row['effect']:.2f})" for row in row_dicts(best))
+    text = f"The information about the key stands {moves}{_counted(found)}."
+    sublayers = table[(table["component"] != "residual stream") & (table["effect"] >= _LEAST)]
+    if sublayers.empty:
+        return text
+    written = sublayers.nlargest(2, "effect")
     writers = " and ".join(
         f"the {row['component']} of layer {row['layer']} at {row['place']} ({row['effect']:.2f})"
         for row in row_dicts(written)
     )
-    return f"What tells one key from another is, most of it, {moves}. Of the sublayers, {writers} carry most of it."
+    return f"{text} Of the sublayers' outputs, {writers} matter{'s' if len(written) == 1 else ''} most."
 
 
-def ablation_map(table: pd.DataFrame) -> Figure:
+def _counted(found: Effects | PathGraph) -> str:
+    return f" ({found.pairs} of {found.drawn} pairs of rows, those that are answered right)"
+
+
+def ablation_map(found: Effects) -> Figure:
     """Layers upwards by heads: the share of the logit difference that is lost without the head."""
+    table = found.table
     heads, layers = int(table["head"].max()), int(table["layer"].max())
     figure = new_figure(WIDTH, 1.2 + 0.34 * layers)
     axes = figure.subplots()
@@ -119,13 +140,13 @@ def ablation_map(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def about_ablation(table: pd.DataFrame) -> str:
+def about_ablation(found: Effects) -> str:
     """The heads that the answer depends on most."""
-    most = table.nlargest(3, "effect").query("effect >= 0.1")
+    most = found.table.nlargest(3, "effect").query("effect >= @_LEAST")
     if most.empty:
         return "No single head costs a tenth of the logit difference: several do the same work, or none does."
     named = "; ".join(
         f"layer {row['layer']} head {row['head']}: {row['effect']:.2f} lost, accuracy {row['accuracy']:.2f}"
         for row in row_dicts(most)
     )
-    return f"The heads that the answer needs most: {named}."
+    return f"The heads that the answer needs most: {named}{_counted(found)}."

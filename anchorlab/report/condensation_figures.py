@@ -122,6 +122,12 @@ def about_overview(survey: CondensationSurvey) -> str:
     weak = sum(_CLEAR < share <= _WEAK for share in shares.values())
     ordered = sorted(row_dicts(survey.table), key=lambda row: shares[row["weight"]])
     most, least = ordered[0], ordered[-1]
+    if clear + weak == 0:
+        return (
+            f"None of the {len(shares)} weight matrices is condensed: they use {shares[most['weight']]:.0%} "
+            f"({most['weight']}) to {shares[least['weight']]:.0%} ({least['weight']}) of the directions of random "
+            "weights."
+        )
     return (
         f"Of {len(shares)} weight matrices {clear} show clear condensation (at most {_CLEAR:.0%} of the directions of "
         f"random weights) and {weak} weak condensation (at most {_WEAK:.0%}). {most['weight']} is condensed most, with "

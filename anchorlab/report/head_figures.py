@@ -23,6 +23,7 @@ _NAMES = {
     "self": ("a self-reading head", "self-reading heads"),
 }
 _MOST_WRITTEN = 4  # layers and heads of which each cell has room for a number
+_MOST_WITH_OFFSET = 2  # heads of which each cell has room for a shift's offset, too
 _MOST_NAMED = 4  # heads that a caption describes one by one
 _SCALE = mpl.colormaps["cividis"].with_extremes(bad="#D9D9D9")
 
@@ -70,7 +71,7 @@ def _draw_family(axes: Axes, cells: pd.DataFrame, own: pd.DataFrame) -> Any:
         for cell in row_dicts(cells.dropna(subset=["strength"])):
             x, y = heads.index(cell["head"]), layers.index(cell["layer"])
             ink = "white" if cell["strength"] < 0.55 else BLACK
-            axes.text(x, y, _written(cell), ha="center", va="center", fontsize=SMALL, color=ink)
+            axes.text(x, y, _written(cell, len(heads)), ha="center", va="center", fontsize=SMALL, color=ink)
     width = 2.2 if len(heads) <= _MOST_WRITTEN else 0.9
     for layer, head in zip(own["layer"], own["head"], strict=True):
         corner = heads.index(head) - 0.45, layers.index(layer) - 0.45
@@ -82,10 +83,11 @@ def _draw_family(axes: Axes, cells: pd.DataFrame, own: pd.DataFrame) -> Any:
     return image
 
 
-def _written(cell: dict[str, Any]) -> str:
+def _written(cell: dict[str, Any], heads: int) -> str:
     number = f"{max(cell['strength'], 0):.2f}"
     family, _, offset = cell["score"].partition(" ")
-    return f"{_signed(offset)}: {number}" if family == "shift" and number != "0.00" else number
+    with_offset = family == "shift" and number != "0.00" and heads <= _MOST_WITH_OFFSET
+    return f"{_signed(offset)}: {number}" if with_offset else number
 
 
 def _signed(offset: str) -> str:
@@ -134,7 +136,7 @@ def _details(head: dict[str, Any], scores: HeadScores) -> str:
     """Where the head reads from, its mean weight, and what is known about sink or broadcast."""
     family, _, offset = head["kind"].partition(" ")
     where = {"shift": f"offset {_signed(offset)}", "broadcast": _role(head["role"]), "sink": _positions(head, scores)}
-    weight = f"{head['weight']:.2f}" + ("" if np.isnan(head["spread"]) else f" ± {head['spread']:.2f}")
+    weight = f"weight {head['weight']:.2f}" + ("" if np.isnan(head["spread"]) else f" ± {head['spread']:.2f}")
     return ", ".join(part for part in (where.get(family), weight, _told_apart(head, scores)) if part)
 
 

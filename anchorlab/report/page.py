@@ -1,6 +1,7 @@
 """One self-contained HTML page about one or several runs: no outside address, readable without its script."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from anchorlab.files import replacing
 
 from . import downloads, summary
 from .sections import build_sections, nothing_to_show
+from .style import FINE
 from .templates import render_template, resource
+
+_LARGEST, _COARSE = 10_000_000, 80
 
 
 def write(
@@ -22,22 +26,37 @@ def write(
 ) -> Path:
     """Write the report on `explanations` to `path`, whole or not at all, and return the path.
 
-    `command` is what repeats the runs, one command a line. Raises `InputError` for no explanations or for a folder that
-    does not exist.
+    `command` is what repeats the runs, one command a line. Raises `InputError` for no explanations, a path that
+    cannot be written to, and a page of more than 10 MB.
     """
     path = Path(path)
     if not explanations:
         raise InputError("explanations: none given; a report needs at least one")
-    if not path.parent.is_dir():
-        raise InputError(f"path={str(path)!r}: the folder {str(path.parent)!r} does not exist")
+    check_writable(path)
     page = render(explanations, title=title, command=command)
+    if len(page.encode()) > _LARGEST:
+        page = render(explanations, title=title, command=command, dpi=_COARSE)
+    if (size := len(page.encode())) > _LARGEST:
+        raise InputError(f"out={str(path)!r}: the page would have {size / 1e6:.0f} MB, 10 at most; compare fewer runs")
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(explanations: Sequence[Explanation], *, title: str | None = None, command: str | None = None) -> str:
-    """The page as text."""
+def check_writable(path: Path) -> None:
+    """Raise InputError unless a page can be written to `path`."""
+    if path.is_dir():
+        raise InputError(f"out={str(path)!r}: is a folder; give a file, such as {str(path / 'report.html')!r}")
+    if not path.parent.is_dir():
+        raise InputError(f"out={str(path)!r}: the folder {str(path.parent)!r} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"out={str(path)!r}: the folder {str(path.parent)!r} cannot be written to")
+
+
+def render(
+    explanations: Sequence[Explanation], *, title: str | None = None, command: str | None = None, dpi: int = FINE
+) -> str:
+    """The page as text; `dpi` is the resolution of images that are not drawn as lines."""
     members = _named(explanations)
     return render_template(
         "page.html",
@@ -52,7 +71,7 @@ def render(explanations: Sequence[Explanation], *, title: str | None = None, com
         differences=summary.differences(members),
         rate_meaning=summary.rate_meaning(members),
         examples=summary.worked_examples(members),
-        sections=build_sections(members),
+        sections=build_sections(members, dpi),
         nothing_to_show=nothing_to_show,
         commutativity=_commutativity(members),
         command=command,

@@ -5,6 +5,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from anchorlab.analysis import Readout
+from anchorlab.analysis.readout import NONE
 from anchorlab.analysis.run_table import row_dicts
 
 from .style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, SMALL, TEXT, VERMILLION, WIDTH, YELLOW, new_figure
@@ -15,7 +16,7 @@ _LEAST = 0.5  # share of positions from which on a place has a reading
 
 
 def readout_map(readouts: dict[str, Readout]) -> Figure:
-    """For every split layers upwards by places: the most frequent reading and its share; grey where no one leads."""
+    """For every split layers upwards by places: the most frequent reading and its share; grey where none leads."""
     tallest = max(found.layers for found in readouts.values())
     figure = new_figure(WIDTH, len(readouts) * (1.0 + 0.36 * (tallest + 1)) + 0.3)
     panels = figure.subplots(len(readouts), 1, squeeze=False)[:, 0]
@@ -27,7 +28,7 @@ def readout_map(readouts: dict[str, Readout]) -> Figure:
             share = float(row[name])
             tint = _tinted(colours[name], share) if name in colours else _tinted(GREY, 0.25)
             axes.fill([x - 0.48, x + 0.48, x + 0.48, x - 0.48], [y - 0.46, y - 0.46, y + 0.46, y + 0.46], color=tint)
-            text = f"{_short(name)}\n{share:.0%}" if name in colours else "–"
+            text = f"{_short(name)}\n{share:.0%}" if name in colours else "–" if row[NONE] >= _LEAST else "mixed"
             axes.text(x, y, text, ha="center", va="center", fontsize=6.5, color=BLACK, linespacing=1.0)
         axes.set_xlim(-0.55, len(found.places) - 0.45)
         axes.set_ylim(-0.55, found.layers + 0.55)
@@ -63,17 +64,17 @@ def _about(found: Readout) -> str:
     shares = {(int(row["layer"]), str(row["place"])): row for row in row_dicts(found.table)}
     readings = {(layer, place): found.label(layer, place, least=_LEAST) for layer, place in shares}
     holding = [
-        f"{place} {shares[found.layers, place][found.hypotheses[0]]:.0%}"
+        f"{place} ({shares[found.layers, place][found.hypotheses[0]]:.0%})"
         for place in found.places
         if readings[found.layers, place].startswith("answer")
     ]
-    where = f"the last layer reads the answer at {', '.join(holding)}" if holding else "no place reads the answer"
+    where = f"in the last layer the answer stands at {', '.join(holding)}" if holding else "the answer stands nowhere"
     parts = [
-        f"{place} of layer {layer} reads {name} ({shares[layer, place][name]:.0%})"
+        f"{place} of layer {layer} holds {name} ({shares[layer, place][name]:.0%})"
         for (layer, place), name in readings.items()
         if "f_a" in name and not name.startswith("answer") and layer > 0
     ]
-    return f"{'; '.join([where, *parts[:3]])} ({found.rows:,} rows)."
+    return f"{'; '.join([where, *parts[:3]])} ({found.rows:,} of {found.drawn:,} rows)."
 
 
 def readout_table(readouts: dict[str, Readout]) -> pd.DataFrame:

@@ -76,8 +76,8 @@ def _answers(found: Sequence[Explanation]) -> list[SectionKind]:
             "learning_speed",
             "Learning speed by group",
             "The first recorded step at which the training accuracy of a group reached 60 %, as in figure 13.19. Slow "
-            "groups are outliers of the logarithm of that step: more than three scaled median absolute deviations, "
-            "and half as long again as the median.",
+            "groups are outliers of the logarithm of that step: more than three scaled median absolute deviations, and "
+            "half as long again as the median.",
             "Groups whose rows break a rule that the others share need longer: a slow group is a candidate. The "
             "interval between two measurements limits how exactly a step is known.",
             draw=speed_figures.speed_by_group,
@@ -134,10 +134,12 @@ def _mechanism() -> list[SectionKind]:
             "What the heads do",
             "Fresh rows of the test split, 500 at most. Shift: mean weight at a fixed distance. Broadcast: one column, "
             "other than a sink, that most of the later positions read. Sink: a column with more than 0.3 of the weight "
-            "of later positions, wherever the tokens stand. The weight that even attention would have is subtracted. "
-            "To tell broadcast from sink, the rows are turned so that key and anchors stand elsewhere.",
+            "of later positions, wherever the tokens stand. Induction: what follows an earlier occurrence of the same "
+            "token; duplicate: that occurrence; self: the position itself. Strength is the weight above even "
+            "attention, as a share of what is possible. To tell broadcast from sink, the rows are turned so that key "
+            "and anchors stand elsewhere.",
             "Shift heads bring together what stands at a fixed distance, and broadcast heads carry a result to all "
-            "later positions (section 12.7.1). A sink carries nothing: it is where a head rests.",
+            "later positions (section 12.7.1). A sink usually carries little: it is where a head rests.",
             draw=head_figures.head_map,
             tell=head_figures.about_heads,
             table=head_figures.heads_table,
@@ -145,11 +147,11 @@ def _mechanism() -> list[SectionKind]:
         SectionKind(
             "path",
             "The way to the answer",
-            "Every row is paired with the same row under another key, and the logit difference is that of the two "
-            "right answers. All attention from one place to another is cut in one layer alone, the rest renormalised; "
-            "the number is the share of the logit difference that is lost. Solid arrows lie on a way from key or "
-            "anchors to the last position, dashed ones do not. Positions before, between and after the key and anchors "
-            "are taken together.",
+            "Every row is paired with the same row under another key; only pairs count that the network answers right. "
+            "The logit difference is that of the two right answers. All attention from one place to another is cut in "
+            "one layer alone, the rest renormalised; the number is the share of the logit difference that is lost. "
+            "Solid arrows lie on a way from key or anchors to the last position, dashed ones do not; arrows below 0.1 "
+            "are left out. Positions before, between and after the key and anchors are taken together.",
             "Read it upwards: which token is brought to which in layer 1, and what the last position reads from there. "
             "If information takes several ways at once, no single arrow is strong.",
             draw=causal_figures.path_drawing,
@@ -159,32 +161,35 @@ def _mechanism() -> list[SectionKind]:
         SectionKind(
             "patching",
             "Activation patching",
-            "One activation of a row is put into the run on its counterpart, the same row under another key. 0: the "
-            "answer stays the counterpart's; 1: it becomes the row's own.",
+            "One activation of a row is put into the run on its counterpart, the same row under another key; only "
+            "pairs count that the network answers right. 0: the answer stays the counterpart's; 1: it becomes the "
+            "row's own.",
             "In the residual stream: where the information about the key stands behind each layer. In the outputs of "
             "attention and feed-forward nets: where it is written.",
             draw=causal_figures.patching_maps,
             tell=causal_figures.about_patching,
-            table=_unchanged,
+            table=lambda found: found.table,
         ),
         SectionKind(
             "ablation",
             "Heads that the answer needs",
-            "What one head has read is replaced, at every position, by its mean over the rows.",
+            "What one head has read is replaced, at every position, by its mean over the rows; only rows count that "
+            "the network answers right together with their counterpart under another key.",
             "1: without the head nothing is left of the logit difference; 0: the head does not matter; below 0: the "
             "answer is clearer without it.",
             draw=causal_figures.ablation_map,
             tell=causal_figures.about_ablation,
-            table=_unchanged,
+            table=lambda found: found.table,
         ),
         SectionKind(
             "readout",
             "What every position would answer",
             "The logit lens: the residual stream of every position behind every layer goes through the final layer "
-            "norm and the head as if the network ended there. f_a1 is the function of the anchor that acts first; only "
-            "rows count in which all readings have different values.",
-            "A cell names the reading that at least half of the positions share, and their share. f_a1∘f_a1 at the "
-            "first anchor, and the answer from the second on, is the pattern of figure 12.8.",
+            "norm and the head as if the network ended there. f_a1 is the function of the anchor that acts first, f_a2 "
+            "of the second; only rows count in which all readings have different values.",
+            "A cell names the reading that at least half of the positions share, and their share; in a cell of “–” "
+            "most positions hold none of the readings, in a “mixed” one several. f_a1∘f_a1 at the first anchor, and "
+            "the answer from the second on, is the pattern of figure 12.8.",
             draw=readout_figures.readout_map,
             tell=readout_figures.about_readout,
             table=readout_figures.readout_table,
@@ -201,7 +206,9 @@ def _geometry() -> list[SectionKind]:
             "as they were), for 50 rows of every pair (fewer of more than 20 pairs). Principal components and t-SNE of "
             "the last hidden states; distances are measured in all their dimensions.",
             "One cluster a pair: the network holds pairs apart. If the two orders of a pair share a cluster, it treats "
-            "them as one mapping. Overlapping clusters: it has not learned the pairs (figure 13.8).",
+            "them as one mapping. Overlapping clusters: without the key, the outputs do not tell the pairs apart, as "
+            "in a network that has not learned them or looks up key and pair as a whole (figure 13.8). Pairs of equal "
+            "sum can share a cluster too. Silhouettes are 1 for tight clusters far apart and 0 for mixed ones.",
             draw=lambda masked: geometry_figures.clusters_plot(masked.clusters, masked.by_tsne),
             tell=lambda masked: geometry_figures.about_clusters(masked.clusters),
             table=lambda masked: geometry_figures.clusters_table(masked.clusters),
@@ -211,8 +218,8 @@ def _geometry() -> list[SectionKind]:
             "Outputs with the second anchor hidden",
             "The same with the anchor hidden that acts last (figure 13.7B): cosine similarity of the last hidden "
             "states of one row for every key x and anchor a1, sorted by g(x; a1).",
-            "Bright blocks on the diagonal: rows with equal g(x; a1) look alike, so the network works out the first "
-            "anchor's result on its own. No blocks: it knows pairs as a whole (figure 13.9).",
+            "Red blocks on the diagonal, paler elsewhere: rows with equal g(x; a1) look alike, so the network works "
+            "out the first anchor's result on its own. One colour everywhere: it knows pairs as a whole (figure 13.9).",
             draw=lambda masked: geometry_figures.similarity_plot(masked.similarity),
             tell=lambda masked: geometry_figures.about_similarity(masked.similarity),
             table=lambda masked: geometry_figures.similarity_table(masked.similarity),
@@ -246,7 +253,9 @@ def _condensation() -> list[SectionKind]:
             "one group (cosine above 0.7) lie together.",
             "Blocks of strong colour are neurons that point the same way (red) or opposite ways (blue): fewer "
             "directions, a simpler network. A pale matrix with a red diagonal is what random weights give. Count the "
-            "directions against those of random weights: even these use fewer than there are neurons.",
+            "directions against those of random weights: even these use fewer than there are neurons. Directions: n² / "
+            "Σ cosine², so that k equally used orthogonal directions give k; n random neurons of d inputs give n / (1 "
+            "+ (n − 1) / d). Stable rank: ‖W‖²_F / ‖W‖²_2.",
             draw=condensation_figures.cosine_plot,
             tell=condensation_figures.about_condensation,
             table=condensation_figures.cosine_table,
@@ -256,7 +265,9 @@ def _condensation() -> list[SectionKind]:
             "Condensation of all layers",
             "The same for every weight matrix of every layer; a matrix of many neurons is averaged over blocks of "
             "neighbours for the picture, not for the numbers.",
-            "Layers down, matrices across: where in the network neurons have condensed.",
+            "Layers down, matrices across: where in the network neurons have condensed. W_1 and W_2 are the matrices "
+            "into and out of the feed-forward net. The percentages are directions as a share of those of random "
+            "weights.",
             draw=condensation_figures.condensation_overview,
             tell=condensation_figures.about_overview,
             table=lambda survey: survey.table,

@@ -14,7 +14,7 @@ from . import condensation_figures, downloads
 from .attention_view import AttentionView, attention_view
 from .section_kinds import SectionKind, section_kinds
 from .sentences import about_accuracy, about_commutativity, about_examples, about_phase
-from .style import encode
+from .style import FINE, encode
 
 _VIEW_BUDGET = 6_000_000  # bytes of a page that all interactive views share
 
@@ -57,14 +57,14 @@ class Finding:
     table: pd.DataFrame | None = None
 
 
-def build_sections(members: Mapping[str, Explanation]) -> list[Section]:
-    """All sections of a report on `members`, by their names on the page."""
+def build_sections(members: Mapping[str, Explanation], dpi: int = FINE) -> list[Section]:
+    """All sections of a report on `members`, by their names on the page; `dpi` as in `style.encode`."""
     sections = []
     for kind in section_kinds(list(members.values())):
-        panels = tuple(_panel(kind, name, explanation, len(members)) for name, explanation in members.items())
+        panels = tuple(_panel(kind, name, explanation, len(members), dpi) for name, explanation in members.items())
         sections.append(Section(kind.field.replace("_", "-"), kind.title, kind.method, kind.reading, panels))
         if kind.field == "condensation_survey" and len(members) > 1:
-            sections.append(_condensation_compared(members))
+            sections.append(_condensation_compared(members, dpi))
     return sections
 
 
@@ -103,23 +103,23 @@ def _finding(kind: SectionKind, explanation: Explanation) -> Finding:
     return Finding(kind.field, kind.title, kind.tell(result), kind.draw(result), kind.table(result))
 
 
-def _panel(kind: SectionKind, name: str, explanation: Explanation, members: int) -> Panel:
+def _panel(kind: SectionKind, name: str, explanation: Explanation, members: int, dpi: int) -> Panel:
     found = _finding(kind, explanation)
     if found.figure is None or found.table is None:
         return Panel(name, reason=found.text)
     view = None
     if kind.field == "attention" and explanation.attention is not None:
         view = attention_view(explanation.attention, budget=_VIEW_BUDGET // members)
-    return _filled(name, found.figure, found.text, found.table, kind.field, view)
+    return _filled(name, found.figure, found.text, found.table, kind.field, dpi, view)
 
 
 def _filled(
-    name: str, figure: Figure, text: str, table: pd.DataFrame, field: str, view: AttentionView | None = None
+    name: str, figure: Figure, text: str, table: pd.DataFrame, field: str, dpi: int, view: AttentionView | None = None
 ) -> Panel:
-    return Panel(name, encode(figure), text, downloads.csv_uri(table), downloads.file_name(name, field), view=view)
+    return Panel(name, encode(figure, dpi), text, downloads.csv_uri(table), downloads.file_name(name, field), view=view)
 
 
-def _condensation_compared(members: Mapping[str, Explanation]) -> Section:
+def _condensation_compared(members: Mapping[str, Explanation], dpi: int) -> Section:
     surveys = {
         name: explanation.condensation_survey
         for name, explanation in members.items()
@@ -132,6 +132,7 @@ def _condensation_compared(members: Mapping[str, Explanation]) -> Section:
             condensation_figures.about_members(surveys),
             condensation_figures.members_table(surveys),
             "condensation_compared",
+            dpi,
         )
     except InputError as error:
         panel = Panel("all networks", reason=str(error))

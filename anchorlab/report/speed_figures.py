@@ -66,7 +66,8 @@ def about_speed(speed: LearningSpeed) -> str:
     """The median step, the slow groups, those that never got there, and how exactly steps are known."""
     never = speed.table.loc[speed.table["step"].isna(), "group"].tolist()
     if np.isinf(speed.median_step):
-        text = f"At least half of the {len(speed.table)} groups never reached {speed.threshold:.0%} accuracy"
+        which = "None" if len(never) == len(speed.table) else "At most half"
+        text = f"{which} of the {len(speed.table)} groups reached {speed.threshold:.0%} accuracy"
     else:
         text = f"{speed.threshold:.0%} accuracy was reached at step {speed.median_step:,.0f} in the median"
     text += f" on {split_names([speed.split])[speed.split]}"
@@ -77,6 +78,8 @@ def about_speed(speed: LearningSpeed) -> str:
         )
     elif np.isfinite(speed.median_step):
         text += "; no group was slow"
-    if never:
+    if never and len(never) < len(speed.table):
         text += f". Until step {speed.last_step:,} it was never reached by {listed(never)}"
+    if not speed.resolution:
+        return f"{text}. Accuracy was recorded once."
     return f"{text}. Accuracy was recorded every {speed.resolution:,} steps, so no step is known more exactly."

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from small_models import FAMILIES, HEADS, LAYERS, LENGTH, OWN, random_rows, small_model
 
 from anchorlab import models, tasks
-from anchorlab.analysis.attention import record_attention
+from anchorlab.analysis.attention import record_attention, visible_sources
 from anchorlab.analysis.attention_hooks import AttentionHook, NoAttentionError, hooked_attention
 from anchorlab.analysis.edits import AttentionEdit, NeverFired, edited_attention, outputs, select_edges
 from anchorlab.analysis.places import find_places
@@ -210,11 +210,40 @@ def test_unknown_layers_and_heads_are_refused(name, value):
         outputs(small_model("gpt2"), random_rows(2).numpy(), AttentionEdit(from_position(1), **{name: value}))
 
 
+@pytest.mark.parametrize("name", ["layers", "heads"])
+@pytest.mark.parametrize("value", [(), (1, 1)])
+def test_no_layers_or_heads_and_those_given_twice_are_refused(name, value):
+    with pytest.raises(InputError, match="must name at least one, and none twice; None means all"):
+        outputs(small_model("gpt2"), random_rows(2).numpy(), AttentionEdit(from_position(1), **{name: value}))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_are_those_behind_the_last_layer(family):
+    model, rows = small_model(family), random_rows(ROWS)
+    with torch.no_grad():
+        expected = model(input_ids=rows, output_hidden_states=True).hidden_states[-1][:, -1]
+    assert torch.allclose(outputs(model, rows.numpy(), hidden=True)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_visible_sources_are_those_that_can_have_weight(family):
+    model = small_model(family)
+    (found,) = record_attention(model, random_rows(ROWS).numpy())
+    seen = (found.weights > 0).any(dim=0).any(dim=1)
+    assert torch.equal(seen, visible_sources(model, LENGTH).expand(LAYERS, -1, -1))
+
+
 def test_edges_of_another_shape_are_refused():
     with pytest.raises(InputError, match="does not fit"):
         outputs(small_model("gpt2"), random_rows(2).numpy(), AttentionEdit(np.ones((1, 4, 4), bool)))
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match="edges: 2 rows given for 3 rows of tokens"):
         outputs(small_model("gpt2"), random_rows(3).numpy(), AttentionEdit(np.ones((2, LENGTH, LENGTH), bool)))
+    model = small_model("gpt2")
+    with (
+        pytest.raises(InputError, match="does not fit"),
+        edited_attention(model, AttentionEdit(np.ones((2, LENGTH, LENGTH), bool))),
+    ):
+        logits(model, random_rows(3))
 
 
 @pytest.mark.parametrize("name", ["lstm", "fnn"])

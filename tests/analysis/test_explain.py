@@ -7,6 +7,7 @@ from anchorlab import models, tasks
 from anchorlab.analysis import analyses, explain, fresh_row_seed
 from anchorlab.analysis.commutativity import overall
 from anchorlab.analysis.pairs import TaskPairs, task_pairs
+from anchorlab.errors import InputError
 
 SAMPLES = 300
 NO_HISTORY = {"learning_speed", "condensation_history"}  # of runs that exist in memory only
@@ -81,6 +82,28 @@ def test_examples_show_key_anchors_and_answer(composite, planned, held_run, rule
     assert found.attention.steps == (0,)
     assert found.attention.masked
     assert np.allclose(found.attention.trained.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_heads_are_tested_by_moving_the_anchors(composite, held_run):
+    model = models.build("post_ln", composite.vocabulary.size, composite.length, layers=1, heads=1, width=8)
+    assert len(explain(held_run(model, composite), only=["heads"], samples=50).heads.moving)
+    fixed = tasks.create("classification")
+    model = models.build("post_ln", fixed.vocabulary.size, fixed.length, layers=1, heads=1, width=8)
+    assert not len(explain(held_run(model, fixed), only=["heads"], samples=50).heads.moving)
+
+
+def test_run_whose_model_does_not_fit_its_task_is_refused(composite, held_run):
+    for size, length in ((20, composite.length), (composite.vocabulary.size, 4)):
+        model = models.build("post_ln", size, length, layers=1, heads=1, width=8)
+        with pytest.raises(InputError, match="do not belong together"):
+            explain(held_run(model, composite))
+
+
+@pytest.mark.parametrize("samples", [0, -1, 10**9])
+def test_number_of_samples_is_checked(samples, composite, held_run):
+    model = models.build("post_ln", composite.vocabulary.size, composite.length, layers=1, heads=1, width=8)
+    with pytest.raises(InputError, match="must be 1 to 1,000,000"):
+        explain(held_run(model, composite), samples=samples)
 
 
 def test_same_seed_same_explanation(composite, held_run):

@@ -1,12 +1,14 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hand_built import identity_gpt2, identity_simplified
 from small_models import FAMILIES, HEADS, LAYERS, small_model
 
 from anchorlab import models, tasks
+from anchorlab.analysis.edits import AttentionEdit, outputs
 from anchorlab.analysis.interventions import COMPONENTS, Counterparts, ablate_heads, ablate_neurons, counterparts, patch
-from anchorlab.analysis.path import path_graph
+from anchorlab.analysis.path import _on_path, path_graph
 from anchorlab.errors import InputError
 
 IDENTITY = tasks.create("identity")
@@ -27,7 +29,7 @@ def simplified():
 
 @pytest.fixture(scope="module")
 def effects(shifting):
-    return patch(*shifting).set_index(["component", "layer", "place"])["effect"]
+    return patch(*shifting).table.set_index(["component", "layer", "place"])["effect"]
 
 
 def random_pairs(rows=6):
@@ -70,14 +72,14 @@ def test_the_key_carries_the_answer_until_layer_two_moves_it(effects):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_patching_every_position_of_a_stream_restores_everything(family):
     model, pairs = small_model(family), random_pairs()
-    found = patch(model, pairs)
+    found = patch(model, pairs).table
     last = found[(found["component"] == "residual stream") & (found["layer"] == LAYERS)].set_index("place")["effect"]
     assert last["last"] == pytest.approx(1, abs=1e-4)
     assert last["key"] == pytest.approx(0, abs=1e-4)
 
 
 def test_ablation_finds_the_working_heads(shifting):
-    found = ablate_heads(*shifting).set_index(["layer", "head"])
+    found = ablate_heads(*shifting).table.set_index(["layer", "head"])
     working = [(1, 3), (2, 2)]
     assert (found.loc[working, "effect"] > 0.5).all()
     assert (found.loc[working, "accuracy"] < 0.4).all()
@@ -90,7 +92,7 @@ def test_ablation_finds_the_working_heads(shifting):
 def test_ablated_head_is_its_part_of_the_output_projection(family):
     """The oracle puts the mean into the input of the matrix behind the heads, found in the family's own module."""
     model, pairs = small_model(family), random_pairs()
-    found = ablate_heads(model, pairs)
+    found = ablate_heads(model, pairs).table
     assert len(found) == LAYERS * HEADS
     names = ("c_proj", "o_proj", "dense")
     (matrix,) = [m for n, m in model.named_modules() if n.split(".")[-1] in names and ".1." in n and "mlp" not in n]
@@ -115,7 +117,7 @@ def test_ablated_neurons_are_their_part_of_the_matrix_behind_them():
     model, pairs = small_model("post_ln"), random_pairs()
     tokens = torch.from_numpy(pairs.tokens)
     group = [(2, 0), (2, 5), (1, 3)]
-    found = ablate_neurons(model, pairs, {"some": group, "none": []}).set_index("group")
+    found = ablate_neurons(model, pairs, {"some": group, "none": []}).table.set_index("group")
     assert found.loc["none", "effect"] == pytest.approx(0, abs=1e-6)
     means = []
 
@@ -158,15 +160,81 @@ def test_path_of_the_simplified_model_goes_by_the_anchor(simplified):
 
 def test_model_that_answers_nothing_right_is_refused():
     model = models.build("gpt2", IDENTITY.vocabulary.size, IDENTITY.length, layers=1, heads=1, width=8)
-    with pytest.raises(InputError, match="answers no pair of rows right"):
+    with pytest.raises(InputError, match=r"answers 0 of \d+ pairs of rows right; at least 20 are needed"):
         counterparts(model, IDENTITY, IDENTITY.sample("test", 50, 0).tokens)
+
+
+class Perfect(models.PostLNForCausalLM):
+    """Answers every row of a task right."""
+
+    def __init__(self, task):
+        super().__init__(models.build("post_ln", task.vocabulary.size, task.length, layers=1, heads=1, width=8).config)
+        self.task = task
+
+    def forward(self, input_ids, **options):
+        output = super().forward(input_ids, **options)
+        answers = torch.from_numpy(self.task.solve(input_ids.numpy().astype(np.int16)).astype(np.int64))
+        output.logits = torch.nn.functional.one_hot(answers, output.logits.shape[-1]).float()[:, None]
+        return output
+
+
+@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_task_has_counterparts(name, seed):
+    task = tasks.create(name)
+    tokens = task.sample("test", 200, seed).tokens
+    pairs = counterparts(Perfect(task), task, tokens)
+    assert len(pairs.tokens) == pairs.drawn > 100
+    assert (task.solve(pairs.tokens) == pairs.answers).all()
+    assert (task.solve(pairs.others) == pairs.other_answers).all()
+    assert (pairs.answers != pairs.other_answers).all()
+    assert ((pairs.tokens != pairs.others).sum(axis=1) == 1).all()
+
+
+def test_effects_tell_how_many_pairs_count(shifting):
+    model, pairs = shifting
+    found = ablate_heads(model, pairs)
+    assert (found.pairs, found.drawn) == (len(pairs.tokens), pairs.drawn)
+
+
+class TestPath:
+    """Rows of the table are (layer, source, target, effect)."""
+
+    @pytest.mark.parametrize(
+        ("rows", "expected"),
+        [
+            ([(1, "key", "after", 1.0), (2, "after", "last", 1.0)], [True, True]),
+            ([(2, "key", "after", 1.0), (1, "after", "last", 1.0)], [False, False]),
+            ([(1, "key", "after", 1.0), (1, "after", "last", 1.0)], [False, False]),
+            ([(1, "key", "last", 1.0), (2, "anchor 1", "key", 1.0)], [True, False]),
+            ([(1, "before", "last", 1.0)], [False]),
+            ([(1, "key", "anchor 2", 1.0)], [False]),
+            ([(1, "key", "last", 0.09)], [False]),
+            ([(1, "anchor 1", "key", 0.2), (2, "key", "last", 0.1)], [True, True]),
+        ],
+    )
+    def test_an_edge_is_on_it_if_it_comes_from_a_role_and_leads_to_the_end(self, rows, expected):
+        table = pd.DataFrame(rows, columns=["layer", "source", "target", "effect"])
+        assert _on_path(table, 0.1, {"last"}) == expected
+
+    def test_cut_edges_are_renormalised(self, shifting):
+        """An even head has two sources left of three: nothing changes but through the one that is cut."""
+        model, pairs = shifting
+        edges = (pairs.names == "key")[:, :, None] & (pairs.names == "anchor")[:, None, :]
+        logits, _ = outputs(model, pairs.tokens, AttentionEdit(edges, (1,), renormalise=True))
+        found = path_graph(model, pairs).edges.set_index(["layer", "source", "target"])["effect"]
+        assert found[1, "anchor", "key"] == pytest.approx(pairs.lost(pairs.difference(plain(model, pairs)), logits)[0])
+
+
+def plain(model, pairs):
+    return outputs(model, pairs.tokens)[0]
 
 
 def test_task_whose_answer_does_not_change_is_refused():
     task = tasks.create("multi_anchor")
     tokens = np.repeat(task.sample("test", 1, 0).tokens, 4, axis=0)
     model = models.build("gpt2", task.vocabulary.size, task.length, layers=1, heads=1, width=8)
-    with pytest.raises(InputError, match="another key does not change the answer"):
+    with pytest.raises(InputError, match="in 4 rows no other key makes a row with another answer"):
         counterparts(model, task, tokens)
 
 

@@ -38,7 +38,7 @@ def test_heads_are_named(shifting):
     assert found.loc[(2, 2), "decided_by"] == "moving test"
     assert (found.drop([(1, 3), (2, 2)])["kind"] == "none").all()
     said = head_figures.about_heads(shifting.heads)
-    assert "1 is a shift head (layer 1 head 3: offset 1, 1.00" in said
+    assert "1 is a shift head (layer 1 head 3: offset 1, weight 1.00" in said
     assert "1 is a broadcast head (layer 2 head 2: the key" in said
     assert "4 show none of the patterns" in said
 
@@ -58,12 +58,14 @@ def test_path_is_shift_then_broadcast(shifting):
 
 def test_patching_finds_the_key_and_then_the_last_position(shifting):
     said = causal_figures.about_patching(shifting.patching)
-    assert "behind layer 1 at key (1.00), behind layer 2 at last (1.00)" in said
+    assert "stands at key behind layer 1 (1.00), at last behind layer 2 (1.00)" in said
     assert "the attention output of layer 2 at last (1.00)" in said
 
 
 def test_readout_holds_the_answer_from_the_key_on(shifting):
-    assert readout_figures.about_readout(shifting.readout).startswith("The last layer reads the answer at key 100%, ")
+    assert readout_figures.about_readout(shifting.readout).startswith(
+        "In the last layer the answer stands at key (100%), "
+    )
 
 
 def test_simplified_model_moves_the_key_to_the_anchor_and_from_there_to_all(simplified):
@@ -77,8 +79,9 @@ def test_simplified_model_moves_the_key_to_the_anchor_and_from_there_to_all(simp
     assert "in layer 1, anchor reads key (" in said
     assert "in layer 2, last reads anchor (" in said
     assert "last reads key" not in said
+    assert set(simplified.patching.table["component"]) == {"residual stream"}  # attention's output is all of it
     patched = causal_figures.about_patching(simplified.patching)
-    assert "behind layer 1 at anchor (1.00), behind layer 2 at last (1.00)" in patched
+    assert "at anchor behind layer 1 (1.00), at last behind layer 2 (1.00)" in patched
 
 
 @pytest.mark.parametrize("explanation", ["shifting", "simplified"])

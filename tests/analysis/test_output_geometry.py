@@ -101,6 +101,29 @@ def test_real_masking_removes_weight_and_repeats(kind):
     assert np.array_equal(one.clusters.projection.coordinates, two.clusters.projection.coordinates)
 
 
+@pytest.mark.parametrize(
+    ("settings", "mask", "role"),
+    [
+        ({"key_positions": (6, 6)}, mask_second_anchor, "anchor 2"),
+        ({"length": 3}, mask_second_anchor, "anchor 2"),
+        ({"key_side": "after", "key_positions": (8, 8)}, mask_key, "key"),
+    ],
+)
+def test_token_that_always_stands_last_cannot_be_hidden(settings, mask, role):
+    task = tasks.create("composite", **settings)
+    with pytest.raises(InputError, match=f"the {role} is always the last token, where nothing hides it"):
+        mask(built(task), task, 0)
+
+
+def test_pairs_keep_their_names_where_some_rows_cannot_be_used(planted):
+    """With the key behind the anchors it stands last in some rows, which are left out."""
+    task = tasks.create("composite", key_side="after")
+    planted(lambda tokens: one_hot(task.locate(tokens).anchors.astype(int) @ [7, 31] % 200) + noise(tokens))
+    found = mask_key(built(task), task, 3).clusters
+    assert found.separation > 0.8
+    assert len(found.members) < 16 * 50
+
+
 def test_of_many_pairs_fewer_rows_each_are_taken():
     anchors = "abcdefghijkl"
     task = tasks.create("composite", operations={name: f"add:{n}" for n, name in enumerate(anchors)}, held_out=())

@@ -62,6 +62,19 @@ class TestHypotheses:
         row = np.array([[30, 31, 50, ids["a"], ids["c"], 32, 33, 34, 35]], np.int16)
         assert int(hypotheses(task, row)["f_a1"][0]) == 48
 
+    def test_what_the_first_of_three_anchors_give(self):
+        task = tasks.create("chain")  # a: +5, b: +1, c: -2
+        ids = task.vocabulary.anchors
+        row = np.array([[30, 31, 50, ids["a"], ids["b"], ids["c"], 33, 34, 35]], np.int16)
+        found = hypotheses(task, row)
+        assert int(found["f_a2∘f_a1"][0]) == 56
+        assert int(found["answer"][0]) == 54
+
+    def test_no_rows_are_refused(self):
+        task = tasks.create("composite")
+        with pytest.raises(InputError, match="no rows given"):
+            hypotheses(task, np.empty((0, 9), np.int16))
+
     def test_those_that_coincide_everywhere_are_joined(self):
         task = tasks.create("multi_anchor")
         found = hypotheses(task, task.sample("test", 50, 0).tokens)
@@ -109,7 +122,7 @@ def test_planted_readouts_are_labelled(planted):
     table = found.table.set_index("place")
     assert table.loc["anchor 1", "f_a1∘f_a1"] == table.loc["after", "answer"] == table.loc["before", "none"] == 1
     assert 0 < found.rows < found.drawn == 400
-    assert table["rows"].sum() == found.rows * task.length
+    assert table["positions"].sum() == found.rows * task.length
 
 
 def test_intermediate_result_up_to_a_constant_is_found(planted):

@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from small_experiments import small
 from small_trainings import PLAN, SETTINGS, At, crash, run
 
 from anchorlab.engine import (
@@ -26,6 +28,7 @@ from anchorlab.engine import (
     train_population,
 )
 from anchorlab.errors import InputError, Interrupted
+from anchorlab.experiments import train
 
 
 def interrupted_at(step: int, action: Callable[[], None]) -> TrainingPlan:
@@ -143,6 +146,23 @@ def test_kept_checkpoints(linear: Callable[..., Any], tmp_path: Path) -> None:
     (opened,) = run(linear([1]), tmp_path, TrainingPlan(30, 10, 10, keep_checkpoints=True))
     assert opened.checkpoints() == [0, 10, 20, 30]
     assert len(list((tmp_path / "m0/checkpoints").glob("*.optimizer.safetensors"))) == 1
+
+
+def test_checkpoint_that_is_not_the_models_is_refused(tmp_path: Path) -> None:
+    saved = train(small(checkpoint_every=5, keep_checkpoints=True), tmp_path / "run", progress=False)
+    (tmp_path / "run/checkpoints/step-last.safetensors").write_bytes(b"")
+    assert saved.checkpoints() == [0, 5, 10]
+    path = tmp_path / "run/checkpoints/step-5.safetensors"
+    tensors = load_file(path)
+    name = min(tensors)
+    for changed in (
+        {key: value for key, value in tensors.items() if key != name},
+        tensors | {"more": torch.zeros(1)},
+        tensors | {name: torch.zeros(2)},
+    ):
+        save_file(changed, path)
+        with pytest.raises(InputError, match=r"step-5.safetensors: does not hold the parameters of the run's model"):
+            saved.model(5)
 
 
 def test_folder_of_another_run_or_of_something_else(linear: Callable[..., Any], tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def call(*arguments: str) -> int:
 def test_every_finding_has_its_files(runs: Path) -> None:
     found = analyze(runs / "one", samples=SAMPLES)
     assert found.folder == runs / "one/analysis"
-    assert {finding.field for finding in found.findings} == {*analyses(), "metrics"}
+    assert {finding.field for finding in found.findings} == set(analyses())
     expected = {f"{finding.field}.csv" for finding in found.findings if finding.table is not None}
     expected |= {f"{finding.field}.png" for finding in found.findings if finding.figure is not None}
     assert {path.name for path in found.folder.iterdir()} == expected
@@ -102,7 +102,8 @@ class TestCommands:
     def test_analyze_tells_and_names_the_folder(self, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("analyze", str(runs / "one"), "--only", "heads, accuracy", "--samples", "60") == 0
         printed = capsys.readouterr().out
-        assert re.search(r"^Accuracy \(accuracy\)\n  Accuracy is 0\.\d+ on 60 rows of test", printed)
+        assert printed.startswith("one: finished after 10 steps\n")
+        assert re.search(r"\nAccuracy \(accuracy\)\n  Accuracy is 0\.\d+ on 60 rows of test", printed)
         assert "What the heads do (heads)\n  Layer 1 head 1" in printed
         assert printed.splitlines()[-1] == f"tables and figures: {runs}/one/analysis"
 
@@ -130,7 +131,7 @@ class TestCommands:
         [
             (("--only", "head"), "error: only: unknown value 'head'; did you mean 'heads'?"),
             (("--only", "learning_speed,phases"), "error: only: unknown value 'phases'; did you mean 'phase'?"),
-            (("--only", ""), "error: only='': names no analysis; known: accuracy, "),
+            (("--only", ""), "error: only='': names no analysis; known: metrics, "),
         ],
     )
     def test_unknown_analyses(
@@ -164,6 +165,63 @@ class TestCommands:
         assert call("analyze", str(recurrent), "--only", "condensation_history") == 2
         assert "checkpoints: there is none; train with keep_checkpoints=true" in capsys.readouterr().err
 
+    def test_own_analysis_leaves_nothing_of_an_older_one(self, recurrent: Path, tmp_path: Path) -> None:
+        for stale in ("heads.csv", "heads.png", "metrics.csv"):
+            (tmp_path / stale).write_text("old")
+        assert call("analyze", str(recurrent), "--samples", "40", "--out", str(tmp_path)) == 0
+        assert not list(tmp_path.glob("heads.*"))
+        assert "old" not in (tmp_path / "metrics.csv").read_text()
+
+    def test_diverged_run_is_told_as_such(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        train(small(), tmp_path / "run")
+        path = tmp_path / "run/environment.json"
+        ended = {"status": "diverged", "reason": "loss is not finite"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | ended))
+        assert call("analyze", str(tmp_path / "run"), "--only", "accuracy", "--samples", "40") == 0
+        assert capsys.readouterr().out.startswith("run: diverged after 10 steps (loss is not finite)\n")
+
+    @pytest.mark.parametrize(
+        ("file", "change"),
+        [
+            ("config.json", {"schema_version": 9}),
+            ("config.json", {"task": {"name": "unknown", "fields": {}}}),
+            ("model/config.json", {"model_type": "unknown"}),
+            ("model/config.json", {"num_hidden_layers": 3}),
+            ("model/config.json", {"hidden_size": 24}),
+            ("model/config.json", {"max_position_embeddings": 4}),
+        ],
+    )
+    def test_files_that_do_not_belong_together(
+        self, file: str, change: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        train(small(), tmp_path / "run")
+        path = tmp_path / "run" / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        assert call("analyze", str(tmp_path / "run"), "--samples", "20") == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+
+    @pytest.mark.parametrize("file", ["config.json", "environment.json"])
+    @pytest.mark.parametrize("content", ["[]", "{}", "3"])
+    def test_json_of_something_else(
+        self, file: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        train(small(), tmp_path / "run")
+        (tmp_path / "run" / file).write_text(content)
+        assert call("analyze", str(tmp_path / "run")) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+    def test_page_cannot_be_a_folder(self, recurrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("report", str(recurrent), "--out", str(tmp_path)) == 2
+        assert f"is a folder; give a file, such as '{tmp_path}/report.html'" in capsys.readouterr().err
+        assert call("report", str(recurrent), "--out", str(tmp_path / "missing/page.html")) == 2
+        assert "does not exist" in capsys.readouterr().err
+
+    def test_folder_of_runs_is_no_run(self, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("analyze", str(runs)) == 2
+        assert "holds runs, and is none; give one of them: one, two" in capsys.readouterr().err
+
     @pytest.mark.parametrize("command", ["analyze", "report"])
     def test_folders_that_hold_no_run(self, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for folder in (tmp_path, tmp_path / "missing"):
@@ -174,7 +232,7 @@ class TestCommands:
         ("file", "message"),
         [
             ("model", "no trained model yet"),
-            ("model/model.safetensors", "is missing or cannot be read"),
+            ("model/model.safetensors", "cannot be read ("),
             ("metrics.parquet", None),
             ("environment.json", "is missing or cannot be read"),
         ],
@@ -202,7 +260,7 @@ class TestCommands:
             for command in ("analyze", "report"):
                 assert call(command, str(tmp_path / "run")) == 2
                 error = capsys.readouterr().err
-                assert "is missing or cannot be read" in error
+                assert "cannot be read (" in error
                 assert error.count("\n") == 1
             path.write_bytes(content)
 

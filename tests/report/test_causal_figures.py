@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from anchorlab.analysis import PathGraph, Readout
+from anchorlab.analysis import Effects, PathGraph, Readout
 from anchorlab.report import causal_figures, readout_figures
 
 PLACES = ("before", "key", "anchor 1", "last")
@@ -9,7 +9,7 @@ PLACES = ("before", "key", "anchor 1", "last")
 
 def graph(rows, least=0.1):
     table = pd.DataFrame(rows, columns=["layer", "source", "target", "effect", "on_path"])
-    return PathGraph(table, PLACES, 2, least, 50)
+    return PathGraph(table, PLACES, 2, least, 50, 60)
 
 
 def texts(figure):
@@ -24,6 +24,17 @@ def test_path_shows_the_strong_edges_with_their_numbers():
     said = causal_figures.about_path(graph(rows))
     assert "in layer 1, key reads anchor 1 (0.84); in layer 2, last reads key (1.00)" in said
     assert "before" not in said
+
+
+def test_costly_edges_beside_the_path_are_told():
+    rows = [(1, "key", "last", 0.5, True), (1, "before", "key", 0.6, False), (2, "before", "before", 0.2, False)]
+    said = causal_figures.about_path(graph(rows))
+    assert said.endswith("Not on such a way, but costly to cut: key reads before in layer 1 (0.60).")
+
+
+def test_places_of_several_readings_are_mixed():
+    shares = {(1, "last"): (0.4, 0.4)}
+    assert texts(readout_figures.readout_map({"test": readout(shares)})) == ["mixed"]
 
 
 def test_arrow_within_one_place_is_drawn():
@@ -42,7 +53,7 @@ def patching(components=("residual stream", "attention output")):
         for layer in (1, 2)
         for place in PLACES
     ]
-    return pd.DataFrame(rows, columns=["component", "layer", "place", "effect"])
+    return Effects(pd.DataFrame(rows, columns=["component", "layer", "place", "effect"]), 50, 60)
 
 
 def test_patching_has_a_map_for_every_component_in_the_order_of_rows():
@@ -53,7 +64,7 @@ def test_patching_has_a_map_for_every_component_in_the_order_of_rows():
     assert maps[0].images[0].get_array().tolist()[0] == pytest.approx([-0.001, 1, -0.001, -0.001])
     assert "-0.00" not in texts(figure)
     said = causal_figures.about_patching(patching())
-    assert "behind layer 1 at key (1.00), behind layer 2 at last (1.00)" in said
+    assert "at key behind layer 1 (1.00), at last behind layer 2 (1.00) (50 of 60 pairs of rows" in said
 
 
 def test_ablation_names_the_heads_that_matter():
@@ -61,18 +72,19 @@ def test_ablation_names_the_heads_that_matter():
         [(1, 1, 0.0, 1.0), (1, 2, 0.9, 0.1), (2, 1, 0.4, 0.5), (2, 2, 0.05, 1.0)],
         columns=["layer", "head", "effect", "accuracy"],
     )
-    figure = causal_figures.ablation_map(table)
+    found = Effects(table, 50, 60)
+    figure = causal_figures.ablation_map(found)
     assert figure.axes[0].images[0].get_array().tolist() == [[0.0, 0.9], [0.4, 0.05]]
-    said = causal_figures.about_ablation(table)
+    said = causal_figures.about_ablation(found)
     assert "layer 1 head 2: 0.90 lost, accuracy 0.10; layer 2 head 1: 0.40 lost" in said
     assert "layer 2 head 2" not in said
-    assert "No single head" in causal_figures.about_ablation(table.assign(effect=0.0))
+    assert "No single head" in causal_figures.about_ablation(Effects(table.assign(effect=0.0), 50, 60))
 
 
 def readout(shares):
     table = pd.DataFrame(
         [(layer, place, 10, answer, twice, 1 - answer - twice) for (layer, place), (answer, twice) in shares.items()],
-        columns=["layer", "place", "rows", "answer", "f_a1∘f_a1", "none"],
+        columns=["layer", "place", "positions", "answer", "f_a1∘f_a1", "none"],
     )
     offsets = pd.DataFrame(
         [(layer, place, "f_a1", 3, 0.5) for layer, place in shares],
@@ -89,14 +101,16 @@ def test_readout_names_what_places_hold():
     figure = readout_figures.readout_map({"test": readout(PLANTED)})
     assert sorted(texts(figure)) == ["answer\n100%", "f_a1∘f_a1\n70%", "–", "–"]
     said = readout_figures.about_readout({"test": readout(PLANTED)})
-    assert said == "The last layer reads the answer at last 100%; anchor 1 of layer 1 reads f_a1∘f_a1 (70%) (30 rows)."
+    assert said == (
+        "In the last layer the answer stands at last (100%); anchor 1 of layer 1 holds f_a1∘f_a1 (70%) (30 of 40 rows)."
+    )
 
 
 def test_readouts_of_several_splits_stand_below_one_another():
     both = {"test": readout(PLANTED), "ood": readout(dict.fromkeys(PLANTED, (0.1, 0.1)))}
     figure = readout_figures.readout_map(both)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["trained pairs, new rows", "pairs never trained"]
-    assert "Pairs never trained: no place reads the answer (30 rows)." in readout_figures.about_readout(both)
+    assert "Pairs never trained: the answer stands nowhere (30 of 40 rows)." in readout_figures.about_readout(both)
     table = readout_figures.readout_table(both)
     assert table["split"].tolist() == ["test"] * 4 + ["ood"] * 4
     assert (table["offset from f_a1"] == 3).all()

@@ -98,28 +98,28 @@ def test_layers_keep_their_numbers(two_layers: HeadScores) -> None:
 
 def test_few_heads_are_described_one_by_one(two_layers: HeadScores) -> None:
     assert about_heads(two_layers) == (
-        "Layer 1 head 1 is a shift head (offset 1, 0.98 ± 0.00); "
-        "layer 2 head 1 is a broadcast head (the key, 1.00 ± 0.00)."
+        "Layer 1 head 1 is a shift head (offset 1, weight 0.98 ± 0.00); "
+        "layer 2 head 1 is a broadcast head (the key, weight 1.00 ± 0.00)."
     )
     assert about_heads(scored([[even()]])) == "Layer 1 head 1 shows none of the patterns."
 
 
 def test_many_heads_are_counted(many: HeadScores) -> None:
     assert about_heads(many) == (
-        "Of 8 heads 2 are shift heads (the strongest is layer 1 head 1: offset 1, 1.00 ± 0.00); "
-        "2 are broadcast heads (the strongest is layer 2 head 1: the key, 1.00 ± 0.00); "
-        "1 is a sink head (layer 1 head 3: position 4, 1.00 ± 0.00); 3 show none of the patterns."
+        "Of 8 heads 2 are shift heads (the strongest is layer 1 head 1: offset 1, weight 1.00 ± 0.00); "
+        "2 are broadcast heads (the strongest is layer 2 head 1: the key, weight 1.00 ± 0.00); "
+        "1 is a sink head (layer 1 head 3: position 4, weight 1.00 ± 0.00); 3 show none of the patterns."
     )
 
 
 def test_one_row_has_no_spread() -> None:
-    assert about_heads(scored([[one_back()[:1]]])) == "Layer 1 head 1 is a shift head (offset 1, 1.00)."
+    assert about_heads(scored([[one_back()[:1]]])) == "Layer 1 head 1 is a shift head (offset 1, weight 1.00)."
 
 
 def test_looking_ahead_is_a_negative_offset() -> None:
     weights = torch.eye(LENGTH)[(torch.arange(LENGTH) + 1).clamp(max=LENGTH - 1)].expand(ROWS, 1, 1, -1, -1)
     everything = torch.ones(1, LENGTH, LENGTH, dtype=torch.bool)
-    assert "(offset −1, 1.00" in about_heads(score_heads(lambda: [HeadBatch(weights)], visible=everything))
+    assert "(offset −1, weight 1.00" in about_heads(score_heads(lambda: [HeadBatch(weights)], visible=everything))
 
 
 def at(place: int) -> torch.Tensor:
@@ -129,9 +129,12 @@ def at(place: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("after", "text"),
     [
-        (None, "is a sink head (position 3, 1.00 ± 0.00, or a broadcast of the key, which is there in most rows)."),
-        (4, "is a broadcast head (the key, 1.00 ± 0.00, and follows it in 100% of the rows where it moves)."),
-        (2, "is a sink head (position 3, 1.00 ± 0.00, where it stays when the key moves)."),
+        (
+            None,
+            "is a sink head (position 3, weight 1.00 ± 0.00, or a broadcast of the key, which is there in most rows).",
+        ),
+        (4, "is a broadcast head (the key, weight 1.00 ± 0.00, and follows it in 100% of the rows where it moves)."),
+        (2, "is a sink head (position 3, weight 1.00 ± 0.00, where it stays when the key moves)."),
     ],
 )
 def test_the_caption_says_how_sink_and_broadcast_were_told_apart(after: int | None, text: str) -> None:
@@ -148,7 +151,8 @@ def test_a_broadcast_column_that_never_moves_is_doubted() -> None:
     weights[column:] = torch.eye(length)[column]
     batch = HeadBatch(weights.expand(ROWS, 1, 1, -1, -1), places={"anchor 1": at(column)})
     scores = score_heads(lambda: [batch], visible=causal(length), offsets=[1])
-    assert "anchor 1, 1.00 ± 0.00, or a sink, its column being at one position in most rows" in about_heads(scores)
+    said = about_heads(scores)
+    assert "anchor 1, weight 1.00 ± 0.00, or a sink, its column being at one position in most rows" in said
 
 
 def test_the_table_has_one_row_a_head(many: HeadScores) -> None:
