@@ -130,11 +130,15 @@ def about_overview(survey: CondensationSurvey) -> str:
         )
     return (
         f"Of {len(shares)} weight matrices {clear} show clear condensation (at most {_CLEAR:.0%} of the directions of "
-        f"random weights) and {weak} weak condensation (at most {_WEAK:.0%}). {most['weight']} is condensed most, with "
+        f"random weights) and {weak} weak condensation (at most {_WEAK:.0%}). {_capital(most['weight'])} is condensed most, with "
         f"about {most['directions']:.1f} directions where random weights use {most['random_directions']:.1f} and "
         f"{most['largest_group']:.0%} of its {most['neurons']} neurons in one group; {least['weight']} least, with "
         f"{least['directions']:.1f} of {least['random_directions']:.1f}."
     )
+
+
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def about_members(members: Mapping[str, CondensationSurvey], *, matrix: str = "W_Q") -> str:
