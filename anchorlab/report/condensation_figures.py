@@ -131,9 +131,9 @@ def about_overview(survey: CondensationSurvey) -> str:
     return (
         f"Of {len(shares)} weight matrices {clear} show clear condensation (at most {_CLEAR:.0%} of the directions of "
         f"random weights) and {weak} weak condensation (at most {_WEAK:.0%}). {_capital(most['weight'])} is condensed "
-        f"most, with about {most['directions']:.1f} directions where random weights use {most['random_directions']:.1f} and "
-        f"{most['largest_group']:.0%} of its {most['neurons']} neurons in one group; {least['weight']} least, with "
-        f"{least['directions']:.1f} of {least['random_directions']:.1f}."
+        f"most, with about {most['directions']:.1f} directions where random weights use "
+        f"{most['random_directions']:.1f} and {most['largest_group']:.0%} of its {most['neurons']} neurons in one "
+        f"group; {least['weight']} least, with {least['directions']:.1f} of {least['random_directions']:.1f}."
     )
 
 
