@@ -22,7 +22,7 @@ Seed = Annotated[int, typer.Option(min=0, help="seed of the fresh rows")]
 
 def analyze(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="the folder of a finished run")],
-    only: Annotated[str | None, typer.Option(metavar="A,B,…", help=f"these alone: {_NAMES}")] = None,
+    only: Annotated[list[str], typer.Option(metavar="A,B,…", help=f"these alone: {_NAMES}")] = [],  # noqa: B006 - Typer reads the default, nothing changes it
     out: Annotated[Path | None, typer.Option(help="folder for tables and figures (default: RUN/analysis)")] = None,
     samples: Samples = 2000,
     seed: Seed = 0,
@@ -31,7 +31,7 @@ def analyze(
     """Tell what the network of RUN computes, in words, tables (CSV) and figures (PNG)."""
     from anchorlab.experiments import analyze as analyze_run
 
-    names = None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+    names = [name.strip() for part in only for name in part.split(",") if name.strip()] if only else None
     found = analyze_run(run, only=names, out=out, samples=samples, seed=seed, progress=sys.stderr.isatty())
     if as_json:
         typer.echo(json.dumps(_as_json(found), ensure_ascii=False, indent=2))

@@ -100,7 +100,9 @@ def test_step_without_a_checkpoint_is_refused(runs: Path) -> None:
 
 class TestCommands:
     def test_analyze_tells_and_names_the_folder(self, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert call("analyze", str(runs / "one"), "--only", "heads, accuracy", "--samples", "60") == 0
+        assert (
+            call("analyze", str(runs / "one"), "--only", "heads, phase", "--only", "accuracy", "--samples", "60") == 0
+        )
         printed = capsys.readouterr().out
         assert printed.startswith("one: finished after 10 steps\n")
         assert re.search(r"\nAccuracy \(accuracy\)\n  Accuracy is 0\.\d+ on 60 rows of test", printed)
