@@ -60,7 +60,7 @@ def planned() -> type[PlannedModel]:
     return PlannedModel
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def held_run() -> type[HeldRun]:
     return HeldRun
 

@@ -37,13 +37,14 @@ def test_known_answers_are_explained_rightly(composite, planned, held_run, rules
 
 
 def test_deviation_of_a_systematic_error(composite, planned, held_run, rules):
-    found = explain(held_run(planned(composite, rules["symmetric"]), composite), samples=SAMPLES)
+    found = explain(held_run(planned(composite, rules["symmetric"]), composite), only=["deviations"], samples=SAMPLES)
     assert found.deviations["deviation"].tolist() == [3]
     assert found.deviations["fraction"].tolist() == [1]
 
 
 def test_random_answers_are_phase_one(composite, planned, held_run, rules):
-    found = explain(held_run(planned(composite, rules["random"]), composite), samples=SAMPLES)
+    only = ["phase", "answer_classes", "commutativity"]
+    found = explain(held_run(planned(composite, rules["random"]), composite), only=only, samples=SAMPLES)
     assert found.phase.number == 1
     assert found.answer_classes.iloc[-1]["other"] > 0.9
     assert overall(found.commutativity, unseen_only=False) < 0.1
@@ -58,16 +59,18 @@ def test_answer_trained_for_the_other_order_is_symmetric(planned, held_run):
         unseen = (located.anchors == [first, second]).all(axis=1)
         return np.where(unseen, located.key - 6, task.solve(tokens))
 
-    found = explain(held_run(planned(task, merges_the_orders), task), samples=SAMPLES)
+    only = ["answer_classes", "commutativity"]
+    found = explain(held_run(planned(task, merges_the_orders), task), only=only, samples=SAMPLES)
     assert found.answer_classes["pair"].tolist() == ["4,3", "all"]
     assert found.answer_classes["symmetric"].tolist() == [1, 1]
-    follows = explain(held_run(planned(task, task.solve), task), samples=SAMPLES)
+    follows = explain(held_run(planned(task, task.solve), task), only=only, samples=SAMPLES)
     assert follows.answer_classes["inferential"].tolist() == [1, 1]
     assert follows.commutativity.set_index("pair").loc["3,4", "fraction"] == 0
 
 
 def test_examples_show_key_anchors_and_answer(composite, planned, held_run, rules):
-    found = explain(held_run(planned(composite, rules["rule"]), composite), samples=10)
+    only = ["examples", "attention"]
+    found = explain(held_run(planned(composite, rules["rule"]), composite), only=only, samples=10)
     assert [example.split for example in found.examples] == ["test", "ood"]
     for example in found.examples:
         marked = {role: token for token, role in zip(example.tokens, example.roles, strict=True) if role}
@@ -108,7 +111,8 @@ def test_number_of_samples_is_checked(samples, composite, held_run):
 
 def test_same_seed_same_explanation(composite, held_run):
     model = models.build("post_ln", composite.vocabulary.size, composite.length, layers=1, heads=1, width=8)
-    one, two = (explain(held_run(model, composite), samples=50, seed=4) for _ in range(2))
+    only = ["accuracy", "commutativity", "examples"]
+    one, two = (explain(held_run(model, composite), only=only, samples=50, seed=4) for _ in range(2))
     assert one.accuracy.equals(two.accuracy)
     assert one.commutativity.equals(two.commutativity)
     assert one.examples == two.examples
@@ -175,7 +179,7 @@ def test_rows_are_not_those_of_the_learning_curves(composite, held_run):
     model = models.build("post_ln", composite.vocabulary.size, composite.length, layers=1, heads=1, width=8)
     run = held_run(model, composite)
     run.config["data_seed"] = 0
-    found = explain(run, samples=50, seed=0)
+    found = explain(run, only=["examples"], samples=50, seed=0)
     own = composite.sample("ood", 50, seed=0).tokens
     fresh = composite.sample("ood", 50, seed=found.row_seed).tokens
     assert not (own[:, None] == fresh[None]).all(axis=2).any()

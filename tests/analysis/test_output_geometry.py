@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -124,12 +126,15 @@ def test_pairs_keep_their_names_where_some_rows_cannot_be_used(planted):
     assert len(found.members) < 16 * 50
 
 
-def test_of_many_pairs_fewer_rows_each_are_taken():
+def test_of_many_pairs_fewer_rows_each_are_taken(planted, monkeypatch):
+    monkeypatch.setattr("anchorlab.analysis.output_geometry.pair_clusters", lambda outputs, pairs, **_: Counter(pairs))
+    planted(lambda tokens: np.zeros((len(tokens), 2)))
     anchors = "abcdefghijkl"
     task = tasks.create("composite", operations={name: f"add:{n}" for n, name in enumerate(anchors)}, held_out=())
-    found = mask_key(built(task), task, 0).clusters
-    assert len(found.names) == 144
-    assert 700 < len(found.members) <= 1000
+    found = mask_key(built(task), task, 0)
+    assert len(found.clusters) == 144
+    assert max(found.clusters.values()) == 1000 // 144
+    assert set(found.by_tsne.values()) == {5}
 
 
 def test_tsne_shows_rows_of_every_pair(planted):

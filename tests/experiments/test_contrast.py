@@ -1,7 +1,9 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from anchorlab.analysis import explain
 from anchorlab.errors import InputError
 from anchorlab.experiments import contrast
 
@@ -20,6 +22,7 @@ def test_members_differ_in_complexity_control_alone() -> None:
 def test_a_short_contrast_ends_with_a_report_and_repeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(contrast, "explain", partial(explain, only=["phase", "examples"]))  # figures take time
     monkeypatch.setitem(contrast._SHARED, "steps", 4)
     monkeypatch.setitem(contrast._SHARED, "train_rows", 600)
     result = contrast.run_contrast("composite", tmp_path / "out", seed=1, progress=False)

@@ -121,7 +121,7 @@ def test_overview_is_told_with_its_extremes():
     survey = survey_condensation(network(2, condensed="layer 2 W_K"))
     text = figures.about_overview(survey)
     assert "Of 13 weight matrices 1 show clear condensation" in text
-    assert "layer 2 W_K is condensed most, with about 1.0 directions where random weights use 5.1 and 100% of" in text
+    assert "Layer 2 W_K is condensed most, with about 1.0 directions where random weights use 5.1 and 100% of" in text
     shares = survey.table.set_index("weight").eval("directions / random_directions")
     assert f"{shares.idxmax()} least" in text
 

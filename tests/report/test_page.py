@@ -283,6 +283,7 @@ def test_wrong_input_is_refused(explanations, tmp_path):
 
 def test_four_heads_and_layers_are_drawn(held_run):
     shape = {"layers": 4, "heads": 4}
-    found = explain(held_run("net", tasks.create("composite"), model="gpt2", **shape), samples=30)
+    run = held_run("net", tasks.create("composite"), model="gpt2", **shape)
+    found = explain(run, only=["attention", "heads", "condensation_survey"], samples=30)
     assert found.attention.trained.shape[:2] == (4, 4)
     assert "layer 4 head" in Document(report.render([found])).text
