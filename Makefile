@@ -1,6 +1,9 @@
 PYTHON ?= python3.11
 WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/anchorlab/wheels
 
+# One more than cores: some tests wait for processes that they start or kill.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
+
 VENV := .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 OFFLINE := --no-index --find-links $(WHEELS) --no-build-isolation
@@ -14,7 +17,7 @@ demo: $(VENV)/.installed  ## train a memorising and a reasoning network, explain
 	@echo "Open this file in a browser: $(CURDIR)/runs/demo/report.html"
 
 test: $(VENV)/.installed  ## run the tests against the installed package
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n auto
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS)
 
 lint: $(VENV)/.installed  ## style and types
 	$(VENV)/bin/ruff check .
