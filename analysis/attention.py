@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .attention_hooks import AttentionHook, NoAttentionError, attention_modules, heads_of, hooked_attention
-from .heads import HeadBatch, causal, sliding
+from .heads import HeadBatch
 from .places import Places
 from .predictions import batches, evaluating
+from .sight import Sight
 
 _WEIGHTS = 2**22  # in a batch
 
@@ -72,16 +73,22 @@ def sees_later_positions(model: nn.Module) -> bool:
     return not getattr(attention_modules(model)[0], "is_causal", True)
 
 
-def visible_sources(model: nn.Module, length: int) -> Bool[Tensor, "#layers query source"]:
-    """What each position can read from, as `score_heads` takes it.
+def sight_of(model: nn.Module, length: int) -> Sight:
+    """What the positions of a row of `length` tokens see in every layer.
 
-    All positions up to itself, those within the window in layers that have one, or everything without a mask.
+    All positions up to themselves, those within the window in layers that have one, or everything without a mask.
     """
     if sees_later_positions(model):
-        return torch.ones(1, length, length, dtype=torch.bool)
+        return Sight.everything(length)
     config: Any = model.config
     window = getattr(config, "sliding_window", None)
     if window is None:
-        return causal(length)
+        return Sight.causal(length)
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(attention_modules(model))
-    return torch.cat([sliding(length, window) if kind == "sliding_attention" else causal(length) for kind in kinds])
+    layers = [Sight.causal(length, window if kind == "sliding_attention" else None) for kind in kinds]
+    return Sight(torch.cat([one.first for one in layers]), torch.cat([one.last for one in layers]))
+
+
+def visible_sources(model: nn.Module, length: int) -> Bool[Tensor, "#layers query source"]:
+    """The same as a mask, as `score_heads` takes it."""
+    return sight_of(model, length).mask()

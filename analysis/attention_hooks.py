@@ -57,19 +57,31 @@ def hooked_attention(model: nn.Module, *hooks: AttentionHook) -> Iterator[None]:
         NoAttentionError: the model has no attention that goes through Hugging Face's `AttentionInterface`.
     """
     modules = attention_modules(model)
-    # Not by `set_attn_implementation`: of a class without readable source it only warns, and nothing would be hooked.
-    configs = {id(config): config for config in map(_config_of, (model, *modules))}.values()
-    implementations = [config._attn_implementation for config in configs]
     before = [_hooks.get(module, ()) for module in modules]
-    for config in configs:
-        config._attn_implementation = _NAME
     for module, outer in zip(modules, before, strict=True):
         _hooks[module] = outer + hooks
     try:
-        yield
+        with attention_implementation(model, _NAME):
+            yield
     finally:
         for module, outer in zip(modules, before, strict=True):
             _hooks[module] = outer
+
+
+@contextmanager
+def attention_implementation(model: nn.Module, name: str) -> Iterator[None]:
+    """Let a model use the attention function that is registered under `name` inside the block.
+
+    Raises `NoAttentionError` as `hooked_attention` does.
+    """
+    # Not by `set_attn_implementation`: of a class without readable source it only warns, and nothing would change.
+    configs = {id(config): config for config in map(_config_of, (model, *attention_modules(model)))}.values()
+    implementations = [config._attn_implementation for config in configs]
+    for config in configs:
+        config._attn_implementation = name
+    try:
+        yield
+    finally:
         for config, implementation in zip(configs, implementations, strict=True):
             config._attn_implementation = implementation
 
@@ -80,7 +92,7 @@ def attention_modules(model: nn.Module) -> list[nn.Module]:
     found = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "scaling")]
     if not found or not isinstance(model, PreTrainedModel):
         raise NoAttentionError(f"model: {type(model).__name__} has no attention")
-    return sorted(found, key=_layer_of)
+    return sorted(found, key=layer_of)
 
 
 def heads_of(model: nn.Module) -> int:
@@ -92,7 +104,8 @@ def _config_of(module: nn.Module) -> Any:
     return module.config
 
 
-def _layer_of(module: nn.Module) -> int:
+def layer_of(module: nn.Module) -> int:
+    """The layer, from 0, that an attention module belongs to."""
     number: Any = module.layer_idx
     return int(number)
 
@@ -109,8 +122,6 @@ def _attention(
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "batch query heads value_width"], Float[Tensor, "batch heads query source"]]:
-    if s_aux is not None:
-        raise InputError(f"model: attention with learned sinks ({type(module).__name__}) is not supported")
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -118,14 +129,25 @@ def _attention(
         scores = softcap * torch.tanh(scores / softcap)
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
-    hooks, layer = _hooks.get(module, ()), _layer_of(module)
+    weights = softmax(scores, s_aux).to(value.dtype)
+    hooks, layer = _hooks.get(module, ()), layer_of(module)
     for hook in hooks:
         weights = hook.weights(layer, value, weights)
     mixed = weights @ value
     for hook in hooks:
         mixed = hook.mixed(layer, mixed)
     return mixed.transpose(1, 2).contiguous(), weights
+
+
+def softmax(
+    scores: Float[Tensor, "batch heads query source"], sinks: Float[Tensor, " heads"] | None
+) -> Float[Tensor, "batch heads query source"]:
+    """Attention weights in at least single precision; learned sinks take their share and are left out."""
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    if sinks is None:
+        return scores.softmax(-1, dtype=precise)
+    beside = sinks[:, None, None].expand(*scores.shape[:-1], 1).to(scores.dtype)
+    return torch.cat([scores, beside], dim=-1).softmax(-1, dtype=precise)[..., :-1]
 
 
 AttentionInterface.register(_NAME, _attention)

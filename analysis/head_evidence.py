@@ -3,66 +3,91 @@
 All evidence is in nats: chance reaches evidence e with probability at most exp(−e).
 """
 
-from collections.abc import Iterator, Sequence
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .head_scores import Sight, column_means, shift_queries
+from .attention_sums import TILTS, AttentionSums
+from .head_scores import padded, shift_queries
 
-_TILTS = (1.0, 3.0, 9.0, 27.0, 81.0)
+_ROUNDING = 1e-4  # of exp(w), for logits of any size
 
 
-class MeanAttention:
-    """Mean attention of all sequences, and the evidence of patterns of places in it.
+class ColumnEvidence:
+    """Evidence that the readers of a column prefer it, whichever token stands there.
 
-    By chance the sources of each query could as well be exchanged. With one place picked at random for each query, the
-    summed weight S of the picked places has P(S ≥ s) ≤ exp(−(t·s − Σ log mean_j exp(t·w_ij))) for every t > 0
-    (Chernoff); evidence is the largest exponent over a few t. Sequences are averaged, not counted, so that a head that
-    reads the same places in all of them is judged like one sequence: by the number of its queries.
+    By chance the sources of each query could as well be exchanged. With one place picked at random for each query of a
+    sequence, the summed weight S of the picked places has P(S ≥ s) ≤ exp(−(t·s − Σ log mean_j exp(t·w_ij))) for every
+    t > 0 (Chernoff). Of several sequences the exponents are averaged, not added: that bounds the probability however
+    much the sequences have in common (Hölder), so that a head that reads the same places in all of them is judged like
+    one sequence, by the number of its queries. Evidence is the largest exponent over a few t.
     """
 
-    def __init__(self, sight: Sight):
-        self.sight, self.rows = sight, 0
-        self.mean: Float[Tensor, "*map"] = torch.zeros(())
+    def __init__(self, length: int):
+        self.length, self.rows = length, 0
+        self._exponents: Float[Tensor, "tilt layers heads source"] = torch.zeros(())
 
-    def add(self, weights: Float[Tensor, "rows layers heads query source"]) -> None:
+    def add(self, sums: AttentionSums) -> None:
         """Count the sequences of one batch."""
-        self.sight, self.rows = self.sight.to(weights.device), self.rows + len(weights)
-        if len(weights):
-            self.mean = torch.lerp(self.mean.to(weights), weights.mean(0), len(weights) / self.rows)
+        self.rows += len(sums.columns)
+        expected = sums.growth / sums.sight.sources[:, None, None]
+        found = [
+            (tilt * sums.columns - sums.sight.over_readers(expected[..., number, :].log1p())).double().sum(0)
+            for number, tilt in enumerate(TILTS)
+        ]
+        self._exponents = self._exponents + padded(torch.stack(found), self.length).cpu()
 
-    def columns(self) -> Float[Tensor, "layers heads source"]:
-        """Evidence that the readers of each column prefer it."""
-        readers = self.sight.readers.to(self.mean.dtype)
-        read = column_means(self.mean[None], self.sight)[0] * self.sight.reader_counts[:, None]
-        best = torch.zeros_like(read)
-        for tilt, expected in self._cumulants(self.sight.pairs[:, None]):
-            best = torch.maximum(best, tilt * read - expected @ readers)
-        return best.cpu().double()
+    def found(self) -> Float[Tensor, "layers heads source"]:
+        """Evidence of all sequences so far."""
+        return (self._exponents / self.rows).amax(0).clamp(min=0)
 
-    def shifts(
-        self, offsets: Sequence[int], sinks: Bool[Tensor, "layers heads source"]
-    ) -> dict[int, Float[Tensor, "layers heads"]]:
-        """Evidence of every offset, among the sources that are no sinks of the head."""
-        sinks = sinks.to(self.mean.device)
-        found = {offset: torch.zeros_like(self.mean[..., 0, 0]) for offset in offsets}
-        for tilt, expected in self._cumulants(self.sight.pairs[:, None] & ~sinks[:, :, None]):
-            for offset, best in found.items():
-                usable, queries = shift_queries(self.sight, sinks, offset)
-                read = tilt * self.mean.diagonal(-offset, -2, -1) - expected[..., queries]
-                found[offset] = torch.maximum(best, torch.where(usable, read, 0).sum(-1))
-        return {offset: evidence.cpu().double() for offset, evidence in found.items()}
 
-    def _cumulants(
-        self, sources: Bool[Tensor, "#layers #heads query source"]
-    ) -> Iterator[tuple[float, Float[Tensor, "layers heads query"]]]:
-        """log mean_j exp(t·w_ij) over each query's sources, for every t; 0 for a query without any."""
-        counts = sources.sum(-1)
-        for tilt in _TILTS:
-            total = (tilt * self.mean).masked_fill_(~sources, -torch.inf).logsumexp(-1)
-            yield tilt, torch.where(counts > 0, total - counts.log(), 0)
+class ShiftEvidence:
+    """The same for reading so many positions back, among the sources that are no sinks of the head."""
+
+    def __init__(self, sinks: Bool[Tensor, "layers heads source"]):
+        self.rows, self._columns = 0, _listed(sinks)
+        self._offsets: tuple[int, ...] = ()
+        self._exponents: Float[Tensor, "offset tilt layers heads"] = torch.zeros(())
+
+    def add(self, sums: AttentionSums, sinks: Bool[Tensor, "layers heads source"]) -> None:
+        """Count the sequences of one batch; `sinks` are those at its positions."""
+        self.rows, self._offsets = self.rows + len(sums.columns), sums.offsets
+        expected = self._expected(sums)
+        exponents = []
+        for offset in sums.offsets:
+            usable = shift_queries(sums.sight, sinks, offset)
+            back = sums.back[..., sums.offsets.index(offset), :]
+            for number, tilt in enumerate(TILTS):
+                gained = (tilt * back - expected[..., number, :]) * usable
+                exponents.append(gained.double().sum(-1).sum(0))
+        self._exponents = self._exponents + torch.stack(exponents).unflatten(0, (len(sums.offsets), -1)).cpu()
+
+    def _expected(self, sums: AttentionSums) -> Float[Tensor, "rows layers heads tilt query"]:
+        """log mean_j exp(t·w_ij) over the sources that are no sinks."""
+        columns = self._columns.to(sums.columns.device)
+        first, last = (at[:, None, None] for at in (sums.sight.first, sums.sight.last))
+        seen = (first <= columns[..., None]) & (columns[..., None] <= last)
+        growth, sources = sums.growth, sums.sight.sources[:, None] - seen.sum(-2)
+        if columns.numel():
+            weights = sums.read(columns.clamp(max=sums.sight.length - 1)) * seen
+            of_sinks = torch.stack([(tilt * weights).expm1().sum(-2) for tilt in TILTS], dim=-2)
+            # Where the sinks make nearly all of it, little but rounding is left: rather too much than too little.
+            rounding = _ROUNDING * torch.tensor(TILTS, device=columns.device)[:, None]
+            growth = growth - of_sinks + rounding * of_sinks
+        return (growth / sources.clamp(min=1)[..., None, :]).clamp(min=0).log1p()
+
+    def found(self) -> dict[int, Float[Tensor, "layers heads"]]:
+        """Evidence of every offset, of all sequences so far."""
+        evidence = (self._exponents / self.rows).amax(1).clamp(min=0)
+        return dict(zip(self._offsets, evidence, strict=True))
+
+
+def _listed(sinks: Bool[Tensor, "layers heads source"]) -> Int[Tensor, "layers heads column"]:
+    """The positions of each head's sinks, filled up with the length of the mask."""
+    most = int(sinks.sum(-1).max())
+    positions = torch.where(sinks, torch.arange(sinks.shape[-1], device=sinks.device), sinks.shape[-1])
+    return positions.sort(-1).values[..., :most]
 
 
 def weight_evidence(
@@ -78,14 +103,11 @@ def weight_evidence(
     return torch.where(weight > uniform, queries * divergence, 0.0)
 
 
-def largest_evidence(
-    total: Float[Tensor, "*shape"], choices: Float[Tensor, "*#shape"], sequences: Float[Tensor, "*#shape"]
-) -> Float[Tensor, "*shape"]:
-    """Evidence of a sum over independent sequences, in each of which the best of `choices` sources was picked.
+def largest_evidence(beyond: Float[Tensor, "*shape"], sequences: Float[Tensor, "*#shape"]) -> Float[Tensor, "*shape"]:
+    """Evidence of a sum over independent sequences, in each of which the best of several sources was picked.
 
-    The evidence of one pick is above log(choices) + x with probability at most exp(−x), so the sum of all is at most
-    n·log(choices) plus a gamma variable of shape n.
+    `beyond` sums each pick's evidence without the logarithm of the number of sources. A pick is above that with x more
+    with probability at most exp(−x), so that the sum is at most a gamma variable of shape n.
     """
-    beyond = (total - sequences * choices.clamp(min=1).log()).clamp(min=0)
-    tail: Tensor = torch.special.gammaincc(sequences.clamp(min=1), beyond)
+    tail: Tensor = torch.special.gammaincc(sequences.clamp(min=1), beyond.clamp(min=0))
     return 0.0 - tail.log()

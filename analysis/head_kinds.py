@@ -12,13 +12,16 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from .attention_sums import MOST
 from .head_evidence import largest_evidence, weight_evidence
-from .head_scores import SINK_READERS, ColumnSurvey, Sight, Totals
+from .head_scores import SINK_READERS, ColumnSurvey, Totals
+from .sight import Sight
 
 CHANCE = 0.01  # at most this share of heads without any preference gets a kind
 LEAST_STRENGTH = 0.3  # a head that does two things equally well has 0.35 of each in rows of 9 tokens, 0.5 in long ones
 SHIFT_QUERIES = 3  # fewer are no pattern of places
-MOST = 0.5  # of the sequences, or of a column's readers
+
+_KINDS = ("shift", "self", "duplicate", "induction", "sink", "broadcast")
 
 _Numbers = dict[str, Float[Tensor, "layers heads"]]
 _Names = Shaped[np.ndarray, "layers heads"]
@@ -41,8 +44,9 @@ class HeadScores:
     - `sink`: mean weight that the later queries give to the strongest column (of the sinks, if the head has some);
     - `broadcast`: the same for the column, other than the sinks, that is best in the sequence; `coverage`: share of its
       later queries that give it more than half of their attention;
-    - `value-weighted sink`, `value-weighted broadcast`: the same for weight · |v|, made to sum to 1 for each query,
-      above what uniform attention gives. Columns that only take attention, and pass nothing on, have little of it.
+    - `entropy`: of a query's weights, as a share of the largest possible: 0 for one source, 1 for uniform attention;
+    - `value-weighted …`: the same of weight · |v|, made to sum to 1 for each query, above what uniform attention gives.
+      Columns that only take attention, and pass nothing on, have little of it.
 
     Without causal mask, all other queries are "later" ones.
 
@@ -86,9 +90,8 @@ def join_scores(parts: Sequence[HeadScores]) -> HeadScores:
 
 @dataclass
 class Measured:
-    """Sums of the second pass; `choices` counts the columns that each head's broadcast column was picked from."""
+    """Sums of the second pass; `picks` are evidence of the broadcast columns, less the logarithm of their choices."""
 
-    choices: Float[Tensor, "layers heads"]
     rows: int = 0
     scores: dict[str, Totals] = field(default_factory=lambda: defaultdict(Totals))
     picks: Totals = field(default_factory=Totals)
@@ -102,7 +105,7 @@ class Measured:
 
 def evidence_limit(sight: Sight, offsets: Sequence[int]) -> float:
     """Evidence (nats) for which chance reaches any offset, any sink column or another kind with at most `CHANCE`."""
-    shifts = sum(bool((sight.pairs.diagonal(-d, -2, -1).sum(-1) >= SHIFT_QUERIES).any()) for d in offsets)
+    shifts = sum(bool((sight.reads_back(d).sum(-1) >= SHIFT_QUERIES).any()) for d in offsets)
     sinks = int((sight.reader_counts >= SINK_READERS).sum(-1).max())
     return math.log((shifts + sinks + len(("self", "duplicate", "induction", "broadcast"))) / CHANCE)
 
@@ -171,7 +174,7 @@ def _evidence(name: str, measured: Measured) -> Float[Tensor, "layers heads"]:
         # A column that never moves may be one and the same chance in all rows.
         follows = _main_role(_shares(measured.followed), totals.mass.shape) != ""
         rows = torch.where(~_one_place(measured) | torch.from_numpy(follows), measured.picks.sequences, 1.0)
-        return largest_evidence(rows * measured.picks.weight().nan_to_num(), measured.choices, rows)
+        return largest_evidence(rows * measured.picks.weight().nan_to_num(), rows)
     return torch.full_like(totals.mass, torch.nan)
 
 
@@ -184,7 +187,7 @@ def _followed(measured: Measured) -> dict[str, _Numbers]:
     return {
         role: {
             "share": totals.weight(),
-            "chance": (column * measured.role_places[role].weight()).sum(-1),
+            "chance": (column * measured.role_places[role].weight()[:, None]).sum(-1),
             "sequences": totals.sequences,
         }
         for role, totals in measured.at_role.items()
@@ -254,7 +257,7 @@ def _kinds(
     *,
     tested: bool,
 ) -> pd.DataFrame:
-    candidates = [name for name in scores if name != "coverage" and not name.startswith("value-weighted")]
+    candidates = [name for name in scores if name.startswith(_KINDS)]
     strength = torch.stack([scores[name]["strength"] for name in candidates])
     qualifies = torch.stack([_qualifies(name, scores, sinks, limit) for name in candidates])
     best, which = strength.masked_fill(~qualifies, -torch.inf).max(0)

@@ -3,50 +3,19 @@
 Every pattern is three numbers for each sequence and head, (mass, uniform, queries): the weight that the queries of the
 pattern give its sources, what uniform attention over the visible sources would give them, and how many queries there
 are. A query that sees fewer than two sources has no choice and takes part in no pattern.
-
-The largest temporaries are two or three tensors of the batch's own size.
 """
 
-from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .attention_sums import AttentionSums, Values
+from .sight import Sight
+
 SINK_WEIGHT = 0.3  # Gu et al. (2025)
 SINK_READERS = 4  # of fewer, one reader alone exceeds SINK_WEIGHT: the last columns of every shift head
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What each query sees; the *readers* of a source are the other queries that see it (the later ones, if causal).
-
-    `uniform` is the weight of uniform attention, 0 for queries with fewer than two sources, which `pairs` and `readers`
-    leave out. `reader_uniform` is its mean over the readers of a source.
-    """
-
-    visible: Bool[Tensor, "#layers query source"]
-    pairs: Bool[Tensor, "#layers query source"]
-    uniform: Float[Tensor, "#layers query"]
-    readers: Bool[Tensor, "#layers query source"]
-    reader_counts: Float[Tensor, "#layers source"]
-    reader_uniform: Float[Tensor, "#layers source"]
-
-    @classmethod
-    def of(cls, visible: Bool[Tensor, "#layers query source"]) -> "Sight":
-        """Count sources and readers of the mask `visible`."""
-        sources = visible.sum(-1)
-        pairs = visible & (sources > 1)[..., None]
-        uniform = torch.where(sources > 1, 1 / sources.clamp(min=1), 0.0)
-        readers = pairs & ~torch.eye(visible.shape[-1], dtype=torch.bool, device=visible.device)
-        counts = readers.sum(-2).float()
-        mean = (readers * uniform[..., None]).sum(-2) / counts.clamp(min=1)
-        return cls(visible, pairs, uniform, readers, counts, mean)
-
-    def to(self, device: torch.device) -> "Sight":
-        """The same on another device."""
-        return Sight(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Pattern(NamedTuple):
@@ -108,83 +77,121 @@ class Totals:
 
 
 class ColumnSurvey:
-    """The first pass: how strongly the readers of every column read it, and in how many sequences it is like a sink."""
+    """The first pass: how strongly the readers of every column read it, and in how many sequences it is like a sink.
 
-    def __init__(self, sight: Sight):
-        self.sight, self.totals, self.rows = sight, Totals(), 0
+    Sequences may have different lengths, up to `length`.
+    """
+
+    def __init__(self, length: int):
+        self.length, self.totals, self.rows = length, Totals(), 0
         self.above: Int[Tensor, "*heads"] = torch.zeros((), dtype=torch.long)
+        self.columns: Bool[Tensor, "#layers 1 source"] = torch.zeros((), dtype=torch.bool)
 
-    def add(self, weights: Float[Tensor, "rows layers heads query source"]) -> None:
-        """Count the sequences of one batch."""
-        self.sight = self.sight.to(weights.device)
-        means, counts = column_means(weights, self.sight), self.sight.reader_counts[None, :, None]
-        self.rows += len(weights)
-        self.above = self.above + (means > SINK_WEIGHT).sum(0).cpu()
-        self.totals.add(Pattern(means * counts, self.sight.reader_uniform[:, None] * counts, counts))
+    def add(self, sums: AttentionSums, rows: Bool[Tensor, " rows"] | None = None) -> None:
+        """Count the sequences of one batch, or some of them."""
+        means = column_means(sums) if rows is None else column_means(sums)[rows]
+        counts, uniform = sums.sight.reader_counts[:, None], sums.sight.reader_uniform[:, None]
+        able = counts >= SINK_READERS
+        self.rows += len(means)
+        self.columns = self.columns | self._padded(able)
+        self.above = self.above + self._padded(((means > SINK_WEIGHT) & able).sum(0))
+        counts = counts.expand_as(means)
+        self.totals.add(Pattern(*map(self._padded, (means * counts, uniform * counts, counts))))
 
-    @property
-    def columns(self) -> Bool[Tensor, "#layers 1 source"]:
-        """Columns with enough readers to be a sink."""
-        return (self.sight.reader_counts >= SINK_READERS).cpu()[:, None]
+    def _padded(self, part: Tensor) -> Tensor:
+        return padded(part, self.length).cpu()
 
     def usual(self) -> Bool[Tensor, "layers heads source"]:
         """Whether a column exceeds `SINK_WEIGHT` in more than half of the sequences."""
         return self.columns & (self.above > self.rows / 2)
 
 
-def shift(
-    weights: Float[Tensor, "rows layers heads query source"],
-    sight: Sight,
-    sinks: Bool[Tensor, "layers heads source"],
-    offset: int,
-) -> Pattern:
+def padded(part: Tensor, length: int) -> Tensor:
+    """The same with zeros for the positions that a shorter sequence does not have."""
+    return torch.nn.functional.pad(part, (0, length - part.shape[-1]))
+
+
+def shift(sums: AttentionSums, sinks: Bool[Tensor, "layers heads source"], offset: int) -> Pattern:
     """Weight `offset` positions back (ahead if negative), over queries whose target is no sink; 0 is the own place."""
-    usable, queries = shift_queries(sight, sinks, offset)
-    mass = (weights.diagonal(-offset, -2, -1) * usable).sum(-1)
-    return Pattern(mass, (usable * sight.uniform[:, None, queries]).sum(-1)[None], usable.float().sum(-1)[None])
+    usable = shift_queries(sums.sight, sinks, offset)
+    mass = (sums.back[..., sums.offsets.index(offset), :] * usable).sum(-1)
+    return Pattern(mass, (usable * sums.sight.uniform[:, None]).sum(-1)[None], usable.float().sum(-1)[None])
+
+
+def value_shift(
+    sums: AttentionSums, values: Values, sinks: Bool[Tensor, "layers heads source"], offset: int
+) -> Pattern:
+    """The same of the attention that is weighted by values."""
+    usable = shift_queries(sums.sight, sinks, offset)
+    norms = targets(values.norms, offset)
+    mass = (sums.back[..., sums.offsets.index(offset), :] * norms / values.totals * usable).sum(-1)
+    return Pattern(mass, (norms * values.even * usable).sum(-1), usable.float().sum(-1)[None])
 
 
 def shift_queries(
     sight: Sight, sinks: Bool[Tensor, "layers heads source"], offset: int
-) -> tuple[Bool[Tensor, "layers heads pair"], slice]:
-    """The queries that have a position `offset` back, and which of them see it and do not have a sink there."""
-    length = sight.pairs.shape[-1] - abs(offset)
-    first_query, first_source = max(offset, 0), max(-offset, 0)
-    target_is_sink = sinks[..., first_source : first_source + length]
-    usable = sight.pairs.diagonal(-offset, -2, -1)[:, None] & ~target_is_sink
-    return usable, slice(first_query, first_query + length)
+) -> Bool[Tensor, "layers heads query"]:
+    """The queries that see the position `offset` back and do not have a sink there."""
+    return sight.reads_back(offset)[:, None] & ~targets(sinks, offset)
 
 
-def same_token(tokens: Int[Tensor, "rows length"]) -> Bool[Tensor, "rows query source"]:
-    """Earlier positions with the query's token."""
-    return (tokens[:, :, None] == tokens[:, None, :]).tril(-1)
-
-
-def after_same_token(tokens: Int[Tensor, "rows length"]) -> Bool[Tensor, "rows query source"]:
-    """Earlier positions that follow one with the query's token."""
-    same = tokens[:, :, None] == tokens[:, None, :]
-    return torch.nn.functional.pad(same[..., :-1], (1, 0)).tril(-1)
+def targets(sources: Tensor, offset: int) -> Tensor:
+    """What each query has `offset` positions back; meaningless where there is no such position."""
+    return sources.roll(offset, -1)
 
 
 def by_token(
-    weights: Float[Tensor, "rows layers heads query source"],
-    sight: Sight,
-    sinks: Bool[Tensor, "layers heads source"],
-    sources: Bool[Tensor, "rows query source"],
+    sums: AttentionSums, sinks: Bool[Tensor, "layers heads source"], number: int, values: Values | None
 ) -> Pattern:
-    """Weight of the given sources that are no sinks, over the queries that have such."""
-    layers = weights.shape[1]
-    mask = (sources[:, None] & sight.pairs).to(weights.dtype).expand(-1, layers, -1, -1)
-    counts = torch.einsum("rlqs,lhs->rlhq", mask, (~sinks).to(weights.dtype))
-    mass = torch.einsum("rlhqs,rlqs->rlh", weights.masked_fill(sinks[:, :, None], 0), mask)
-    return Pattern(mass, (counts * sight.uniform[:, None]).sum(-1), (counts > 0).float().sum(-1))
+    """Weight of the sources of a token pattern that are no sinks, over the queries that have such."""
+    counts = token_counts(sums, sinks, number)
+    queries = (counts > 0).float().sum(-1)
+    if values is None:
+        mass, uniform = sums.tokens, (counts * sums.sight.uniform[:, None]).sum(-1)
+        return Pattern((mass[..., number, :] * ~sinks).sum(-1), uniform, queries)
+    mass, even = ((part[..., number, :] * ~sinks).sum(-1) for part in (values.tokens, values.even_tokens))
+    return Pattern(mass, even, queries)
 
 
-def column_means(
-    weights: Float[Tensor, "rows layers heads query source"], sight: Sight
-) -> Float[Tensor, "rows layers heads source"]:
+def token_counts(
+    sums: AttentionSums, sinks: Bool[Tensor, "layers heads source"], number: int
+) -> Float[Tensor, "rows layers heads query"]:
+    """How many sources of a token pattern, without the sinks of the head, each query has."""
+    ids, sight = sums.token_ids, sums.sight
+    assert ids is not None
+    rows, layers, heads = sums.shape
+    counts = sums.token_counts[:, :, None, number].expand(rows, layers, heads, -1).clone()
+    positions = torch.arange(sight.length, device=ids.device)
+    for column in sinks.any(0).any(0).nonzero()[:, 0].tolist():
+        before = column - number  # an induction source follows the token
+        if before < 0:
+            continue
+        seen = (sight.first <= column) & (column < positions) & (column <= sight.last) & sight.choosing
+        hidden = ((ids == ids[:, [before]])[:, None] & seen)[:, :, None] & sinks[..., [column]]
+        counts -= hidden.float()
+    return counts
+
+
+def entropy(sums: AttentionSums, values: Values | None) -> Pattern:
+    """Entropy of every query with a choice, of the largest possible: 0 for one source, 1 for uniform attention."""
+    found = sums.entropy if values is None else values.entropy
+    choosing = sums.sight.choosing[:, None]
+    share = torch.where(choosing, found / sums.sight.sources.log()[:, None], 0)
+    return Pattern(share.sum(-1), torch.zeros_like(share[..., 0]), choosing.float().sum(-1)[None])
+
+
+def column_means(sums: AttentionSums) -> Float[Tensor, "rows layers heads source"]:
     """Mean weight of every source over its readers; 0 for one that nobody reads."""
-    return (weights * sight.readers[:, None]).sum(-2) / sight.reader_counts[:, None].clamp(min=1)
+    return sums.columns / sums.sight.reader_counts[:, None].clamp(min=1)
+
+
+def value_columns(
+    sums: AttentionSums, values: Values
+) -> tuple[Float[Tensor, "rows layers heads source"], Float[Tensor, "rows layers heads source"]]:
+    """The same of the attention that is weighted by values, and what it would be for uniform attention."""
+    even = sums.sight.over_readers(values.even).float() * values.norms
+    counts = sums.sight.reader_counts[:, None].clamp(min=1)
+    return values.columns / counts, even / counts
 
 
 def best_column(
@@ -203,39 +210,21 @@ def column_pattern(
     sight: Sight,
     column: Int[Tensor, "#rows layers heads"],
 ) -> Pattern:
-    """Weight that the readers of a column give it; no queries where the column is −1."""
-    at = column.expand(means.shape[:-1]).clamp(min=0)[..., None]
+    """Weight that the readers of a column give it; no queries where the column is −1, or beyond the sequence."""
+    inside = (column >= 0) & (column < sight.length)
+    at = torch.where(inside, column, 0).expand(means.shape[:-1])[..., None]
     mean, baseline, counts = (
         part.expand_as(means).gather(-1, at)[..., 0] for part in (means, uniform, sight.reader_counts[:, None])
     )
-    counts = counts * (column >= 0)
+    counts = counts * inside
     return Pattern(mean * counts, baseline * counts, counts)
 
 
-def coverage(
-    weights: Float[Tensor, "rows layers heads query source"], sight: Sight, column: Int[Tensor, "rows layers heads"]
-) -> Pattern:
+def coverage(sums: AttentionSums, column: Int[Tensor, "rows layers heads"]) -> Pattern:
     """Number of the column's readers that give it more than half of their attention (which no tie can reach)."""
-    at = column.clamp(min=0)
-    given = weights.gather(-1, at[..., None, None].expand(*weights.shape[:-1], 1))[..., 0]
-    layer = torch.arange(weights.shape[1], device=weights.device)[:, None].expand(at.shape)
-    readers = sight.readers.mT.expand(weights.shape[1], -1, -1)[layer, at] & (column >= 0)[..., None]
-    counts = readers.float().sum(-1)
-    return Pattern(((given > 0.5) & readers).float().sum(-1), torch.zeros_like(counts), counts)
-
-
-def value_weighted(
-    weights: Float[Tensor, "rows layers heads query source"],
-    norms: Float[Tensor, "rows layers heads source"],
-    sight: Sight,
-) -> tuple[Float[Tensor, "rows layers heads source"], Float[Tensor, "rows layers heads source"]]:
-    """`column_means` of weight·|v|, made to sum to 1 for each query, and what they would be for uniform attention."""
-    norms = norms.to(weights.dtype)
-    products = weights * norms[..., None, :]
-    products.div_(products.sum(-1, keepdim=True).clamp(min=torch.finfo(products.dtype).tiny))
-    layers = weights.shape[1]
-    pairs, readers = (mask.to(norms.dtype).expand(layers, -1, -1) for mask in (sight.pairs, sight.readers))
-    totals = torch.einsum("rlhs,lqs->rlhq", norms, pairs)
-    inverse = torch.where(totals > 0, 1 / totals, 0)
-    uniform = norms * torch.einsum("rlhq,lqs->rlhs", inverse, readers) / sight.reader_counts[:, None].clamp(min=1)
-    return column_means(products, sight), uniform
+    at = column.clamp(min=0)[..., None]
+    covered, counts = (
+        part.expand(sums.columns.shape).gather(-1, at)[..., 0] * (column >= 0)
+        for part in (sums.covered, sums.sight.reader_counts[:, None])
+    )
+    return Pattern(covered, torch.zeros_like(counts), counts)

@@ -24,9 +24,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from anchorlab.analysis.head_evidence import MeanAttention, largest_evidence, weight_evidence
-from anchorlab.analysis.head_scores import Sight
+from anchorlab.analysis.head_batch import summed
+from anchorlab.analysis.head_evidence import ColumnEvidence, ShiftEvidence, largest_evidence, weight_evidence
 from anchorlab.analysis.heads import HeadBatch, causal, join_scores, score_heads
+from anchorlab.analysis.sight import Sight
+
+
+def evidence(weights: torch.Tensor, offset: int, sinks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of every column, and of a shift."""
+    length = weights.shape[-1]
+    sums = summed(HeadBatch(weights), Sight.causal(length), (offset,), "batch")
+    columns, shifts = ColumnEvidence(length), ShiftEvidence(sinks)
+    columns.add(sums)
+    shifts.add(sums, sinks)
+    return columns.found()[0], shifts.found()[offset][0]
 
 
 @pytest.mark.parametrize("law", ["normal 1", "normal 4", "dirichlet 0.1", "one-hot"])
@@ -60,12 +71,9 @@ def test_evidence_of_places_bounds_the_share_of_exchanged_sources_that_reach_it(
     """All ways to pick one source for each query of a row of 6, with a sink that is not picked from."""
     length, heads = 6, 40
     weights = random_attention((1, 1, heads, length, length), causal(length), seed=8, scale=scale)
-    attention = MeanAttention(Sight.of(causal(length)))
-    attention.add(weights)
-    columns = attention.columns()[0]
     sinks = torch.zeros(1, heads, length, dtype=torch.bool)
     sinks[..., 1] = True
-    shifts = attention.shifts([1], sinks)[1][0]
+    columns, shifts = evidence(weights, 1, sinks)
     for head in range(heads):
         rows = weights[0, 0, head].double().numpy()
         to_first = exchanged([rows[q, : q + 1] for q in range(1, length)])
@@ -81,12 +89,11 @@ def exchanged(choices: list[np.ndarray]) -> np.ndarray:
 
 
 def test_evidence_of_a_perfect_pattern_is_that_of_its_only_way() -> None:
-    attention = MeanAttention(Sight.of(causal(LENGTH)))
-    attention.add(torch.cat([shifted(5, 2), broadcast_from(torch.full((5,), 3))], dim=2))
-    nothing = torch.zeros(1, 2, LENGTH, dtype=torch.bool)
+    weights = torch.cat([shifted(5, 2), broadcast_from(torch.full((5,), 3))], dim=2)
+    columns, shifts = evidence(weights, 2, torch.zeros(1, 2, LENGTH, dtype=torch.bool))
     ways = np.log(np.arange(1, LENGTH + 1))
-    assert attention.shifts([2], nothing)[2][0, 0] == pytest.approx(ways[2:].sum(), rel=1e-4)
-    assert attention.columns()[0, 1, 3] == pytest.approx(ways[4:].sum(), rel=1e-4)
+    assert shifts[0] == pytest.approx(ways[2:].sum(), rel=1e-4)
+    assert columns[1, 3] == pytest.approx(ways[4:].sum(), rel=1e-4)
 
 
 @pytest.mark.parametrize(("n", "chance"), [(1, 0.5), (8, 0.2), (40, 0.02), (300, 0.11)])
@@ -102,7 +109,7 @@ def test_evidence_bounds_the_binomial_tail(n: int, chance: float) -> None:
 def test_evidence_of_picked_columns_is_a_gamma_tail() -> None:
     total, choices, rows = torch.tensor([9.0, 20.0, 2.0]).double(), torch.tensor([6, 6, 6]), torch.tensor([1, 5, 5])
     beyond = np.clip(total.numpy() - rows.numpy() * np.log(6), 0, None)
-    found = largest_evidence(total, choices.double(), rows.double())
+    found = largest_evidence(total - rows * choices.double().log(), rows.double())
     assert found.numpy() == pytest.approx(-stats.gamma.logsf(beyond, rows.numpy()))
 
 

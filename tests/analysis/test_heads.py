@@ -22,6 +22,7 @@ from attention_patterns import (
     tokens_of,
     uniform,
 )
+from scipy import special
 
 from anchorlab.analysis.heads import causal, sliding
 
@@ -64,14 +65,7 @@ class Oracle:
         return [self.best(row, allowed) for row in range(self.rows)]
 
     def scores(self, tokens: np.ndarray, offsets: Sequence[int]) -> dict[str, list[tuple[float, float]]]:
-        earlier = {
-            "duplicate": lambda row, q: [s for s in range(q) if tokens[row, s] == tokens[row, q]],
-            "induction": lambda row, q: [s for s in range(1, q) if tokens[row, s - 1] == tokens[row, q]],
-        }
-        found = {name: self.over_queries(sources) for name, sources in earlier.items()}
-        for d in (0, *offsets):
-            name = f"shift {d}" if d else "self"
-            found[name] = self.over_queries(lambda _, q, d=d: [q - d] if 0 <= q - d < self.length else [])
+        found = {name: self.over_queries(own) for name, own in sources_by_score(tokens, offsets).items()}
         columns = self.broadcast_columns()
         found["broadcast"] = [self.column(self.weights[row], s) for row, s in enumerate(columns)]
         found["coverage"] = [
@@ -82,6 +76,18 @@ class Oracle:
         strongest = max(mass, key=mass.__getitem__)
         found["sink"] = [self.column(row, strongest) for row in self.weights]
         return found
+
+
+def sources_by_score(tokens: np.ndarray, offsets: Sequence[int]) -> dict[str, Callable[[int, int], list[int]]]:
+    """The sources that count, by score, row and query."""
+    length = tokens.shape[1]
+    found = {
+        "duplicate": lambda row, q: [s for s in range(q) if tokens[row, s] == tokens[row, q]],
+        "induction": lambda row, q: [s for s in range(1, q) if tokens[row, s - 1] == tokens[row, q]],
+    }
+    for d in (0, *offsets):
+        found[f"shift {d}" if d else "self"] = lambda _, q, d=d: [q - d] if 0 <= q - d < length else []
+    return found
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -115,24 +121,49 @@ def test_every_score_is_what_plain_loops_give(mask: str) -> None:
     assert [sink.weight, sink.share] == pytest.approx([np.mean(columns), np.mean(np.array(columns) > 0.3)], abs=1e-6)
 
 
-def test_value_weighted_scores_are_what_plain_loops_give() -> None:
-    rows, visible = 12, causal(LENGTH)
+@pytest.mark.parametrize("mask", MASKS)
+def test_value_weighted_scores_and_entropies_are_what_plain_loops_give(mask: str) -> None:
+    rows, visible, offsets = 12, MASKS[mask], (1, 2, -1)
     weights = random_attention((rows, 1, 2, LENGTH, LENGTH), visible, scale=2)
-    norms = torch.rand(rows, 1, 2, LENGTH, generator=generator(5))
-    scores = scored(weights, value_norms=norms)
-    for head in range(2):
-        values = []
+    weights[:, 0, 1] = 0.3 * weights[:, 0, 1]
+    weights[:, 0, 1, :, 2] += 0.7 * visible[0, :, 2]  # a sink
+    norms, tokens = torch.rand(rows, 1, 2, LENGTH, generator=generator(5)), tokens_of(rows)
+    scores = scored(weights, visible, value_norms=norms, tokens=tokens, offsets=offsets)
+    lengths = norms.double().numpy()[:, 0]
+    for head, sinks in enumerate((set(), {2})):
+        plain = weights[:, 0, head].double().numpy()
+        even = np.where(visible[0].numpy(), lengths[:, head, None], 0)
+        even = even / even.sum(-1, keepdims=True)
+        moved = plain * lengths[:, head, None]
+        moved = moved / moved.sum(-1, keepdims=True)
+        shares, baselines = (Oracle(found, visible[0].numpy(), sinks) for found in (moved, even))
+        for name, sources in sources_by_score(tokens.numpy(), offsets).items():
+            found = score(scores, f"value-weighted {name}", head=head + 1)
+            values = [
+                (weight, baseline)
+                for (weight, _), (baseline, _) in zip(
+                    shares.over_queries(sources), baselines.over_queries(sources), strict=True
+                )
+            ]
+            assert found["sequences"] == len(values), name
+            if not values:
+                continue
+            assert found["mean"] == pytest.approx(np.subtract(*np.transpose(values)).mean(), abs=1e-6), name
+            assert found["baseline"] == pytest.approx(np.mean(values, axis=0)[1], abs=1e-6), name
+        allowed = {s for s in shares.readers if len(shares.readers[s]) >= 3} - sinks
+        columns = []
         for row in range(rows):
-            moved, even = np.zeros((2, LENGTH, LENGTH))
-            for q in range(LENGTH):
-                length = norms[row, 0, head, : q + 1].double().numpy()
-                product = weights[row, 0, head, q, : q + 1].double().numpy() * length
-                moved[q, : q + 1], even[q, : q + 1] = product / product.sum(), length / length.sum()
-            columns = [(moved[s + 1 :, s].mean(), even[s + 1 :, s].mean()) for s in range(LENGTH - 3)]
-            values.append(max(columns, key=lambda column: column[0] - column[1]))
+            pairs = [(shares.column(moved[row], s)[0], shares.column(even[row], s)[0]) for s in sorted(allowed)]
+            columns.append(max(pairs, key=lambda pair: pair[0] - pair[1]))
         found = score(scores, "value-weighted broadcast", head=head + 1)
-        assert found["mean"] == pytest.approx(np.subtract(*np.transpose(values)).mean(), abs=1e-6)
-        assert found["baseline"] == pytest.approx(np.mean(values, axis=0)[1], abs=1e-6)
+        assert found["mean"] == pytest.approx(np.subtract(*np.transpose(columns)).mean(), abs=1e-6)
+        assert found["baseline"] == pytest.approx(np.mean(columns, axis=0)[1], abs=1e-6)
+        choosing = visible[0].numpy().sum(-1) > 1
+        most = np.log(visible[0].numpy().sum(-1)[choosing])
+        for name, share in (("entropy", plain), ("value-weighted entropy", moved)):
+            found = score(scores, name, head=head + 1)
+            entropies = special.entr(share[:, choosing]).sum(-1) / most
+            assert found["mean"] == pytest.approx(entropies.mean(), abs=1e-6), name
 
 
 def test_role_attention_and_followed_roles_are_what_plain_loops_give() -> None:
@@ -260,7 +291,9 @@ def test_uniform_attention_scores_zero_everywhere(mask: str) -> None:
     weights = uniform(visible).expand(50, 2, 2, -1, -1)
     norms = torch.rand(50, 2, 2, length, generator=generator(0))
     scores = scored(weights, visible, tokens=tokens_of(50, length), value_norms=norms)
-    assert scores.scores["mean"].abs().max() < 1e-6
+    entropies = scores.scores["score"].str.endswith("entropy")
+    assert scores.scores.loc[~entropies, "mean"].abs().max() < 1e-6
+    assert scores.scores.loc[scores.scores["score"] == "entropy", "mean"].tolist() == pytest.approx([1] * 4)
     assert kinds(scores) == ["none"] * 4
     assert scores.sinks.empty
 
