@@ -8,7 +8,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 OFFLINE := --no-index --find-links $(WHEELS) --no-build-isolation
 DOWNLOADED := $(WHEELS)/$(shell cat constraints.txt pyproject.toml | $(PYTHON) -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])').complete
-SOURCES := $(shell find anchorlab analysis tasks -type f -not -name '*.pyc')
+SOURCES := $(shell find anchorlab analysis pretrained_probe tasks -type f -not -name '*.pyc')
 
 .PHONY: demo test lint docs clean
 

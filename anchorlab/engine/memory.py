@@ -3,8 +3,8 @@
 import ctypes
 import resource
 import sys
-from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -39,14 +39,8 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be had on `device`; on systems that do not tell, a cautious 4 GiB."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    table = Path("/proc/meminfo")
-    if not table.exists():
-        return 4 * 2**30
-    (found,) = (line.split()[1] for line in table.read_text().splitlines() if line.startswith("MemAvailable:"))
-    return int(found) * 1024
+    """Bytes that can still be had on `device`."""
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,7 +15,10 @@ import anchorlab
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LAYERS = ("errors", "files", "validation", "tasks", "models", "engine", "analysis", "report", "experiments", "cli")
+LAYERS = (
+    *("errors", "files", "validation", "tasks", "models", "engine", "analysis", "pretrained_probe"),
+    *("report", "experiments", "cli"),
+)
 """From the bottom up; a module may import its own layer and those before it. (`tasks` may be used by all above.)"""
 NOT_USED_BY = {"models": {"tasks"}, "engine": {"tasks", "analysis"}, "report": {"engine", "models", "tasks"}}
 """What a layer must not import although it stands above it: the engine knows no tasks, a report no training code."""
