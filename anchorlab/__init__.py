@@ -17,9 +17,13 @@ if TYPE_CHECKING:
         Contrast,
         Experiment,
         PhaseDiagram,
+        ProbeRun,
         analyze,
+        colour_text,
+        compare_probes,
         grid,
         phase_diagram,
+        probe,
         read_sweep,
         run_contrast,
         sweep,
@@ -34,10 +38,14 @@ __all__ = [
     "InputError",
     "Interrupted",
     "PhaseDiagram",
+    "ProbeRun",
     "Run",
     "analyze",
+    "colour_text",
+    "compare_probes",
     "grid",
     "phase_diagram",
+    "probe",
     "read_sweep",
     "run_contrast",
     "sweep",
@@ -49,7 +57,7 @@ _HOMES = dict.fromkeys(__all__, ".experiments") | {
     "InputError": ".errors",
     "Interrupted": ".errors",
 }
-_PACKAGES = ("analysis", "engine", "experiments", "models", "report", "tasks")
+_PACKAGES = ("analysis", "engine", "experiments", "models", "pretrained_probe", "report", "tasks")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import analyze, models, phase, run, runs, sweep, tasks, train
+from . import analyze, colour, models, phase, probe, run, runs, sweep, tasks, train
 
 app = typer.Typer(
     name="anchorlab",
@@ -20,4 +20,6 @@ app.command("sweep")(sweep.sweep)
 app.command("analyze")(analyze.analyze)
 app.command("report")(analyze.report)
 app.command("phase")(phase.phase)
+app.command("probe")(probe.probe)
+app.command("colour")(colour.colour)
 app.command("runs")(runs.runs)

@@ -1,10 +1,12 @@
 """Experiments: settings, training, sweeps and the main job, on top of tasks, models, engine, analysis and report."""
 
+from .colouring import colour_text
 from .contrast import Contrast, run_contrast
 from .experiment import Experiment
 from .grids import grid
 from .live import live_grid
 from .phase import PhaseDiagram, phase_diagram
+from .probing import ProbeRun, compare_probes, probe
 from .reports import Analysis, analyze, write_report
 from .sweep_file import read_sweep
 from .sweeps import sweep
@@ -16,11 +18,15 @@ __all__ = [
     "Contrast",
     "Experiment",
     "PhaseDiagram",
+    "ProbeRun",
     "analyze",
+    "colour_text",
+    "compare_probes",
     "grid",
     "live_grid",
     "parse_values",
     "phase_diagram",
+    "probe",
     "read_sweep",
     "run_contrast",
     "sweep",

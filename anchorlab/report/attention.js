@@ -73,11 +73,12 @@
 
   /* A radio button with a map for every head, and one for all heads of a layer; calls choose({ layer, heads, name }). */
   function headGrid(view, packed, group, choose) {
-    const { layers, heads, tokens: { length } } = packed;
+    const { layers, heads, first, tokens: { length } } = packed;
     const grid = view.querySelector(".attention-grid");
     const all = Array.from({ length: heads }, (_, head) => head);
     const single = all.map((head) => ({ short: `${head + 1}`, name: `, head ${head + 1}`, heads: [head] }));
     const columns = heads > 1 ? [{ short: "all", name: ", all heads", heads: all }, ...single] : [{ name: "", heads: all }];
+    const opened = first ? columns.find((column) => column.heads.length === 1 && column.heads[0] === first[1]) : columns[0];
     grid.style.setProperty("--columns", columns.length);
     const many = columns.length > 9;
     grid.classList.toggle("many", many);
@@ -93,7 +94,7 @@
         const input = element(label, "input", "");
         input.type = "radio";
         input.name = group;
-        input.checked = layer === layers - 1 && column === columns[0];
+        input.checked = layer === (first ? first[0] : layers - 1) && column === opened;
         input.setAttribute("aria-label", choice.name);
         input.addEventListener("change", () => choose(choice));
         const picture = element(label, "img", "");
@@ -264,9 +265,15 @@
     slider.addEventListener("input", () => update({ step: Number(slider.value) }));
     if (steps.length === 1) find(".attention-time").remove();
     update({ step: state.step });
-    find(".attention-still").append(root.querySelector("img"));
+    const fallback = root.firstElementChild;
+    fallback.remove();
+    find(".attention-still")?.append(fallback);
     root.append(view);
-    for (const region of [find(".attention-grid"), find(".attention-flow")]) region.scrollTop = region.scrollHeight;
+    const [grid, flow] = [".attention-grid", ".attention-flow"].map(find);
+    const [inside, around] = [grid.querySelector("input:checked"), grid].map((box) => box.getBoundingClientRect());
+    grid.scrollTop += (inside.top + inside.bottom - around.top - around.bottom) / 2;
+    grid.scrollLeft += (inside.left + inside.right - around.left - around.right) / 2;
+    flow.scrollTop = flow.scrollHeight;
   }
 
   document.querySelectorAll(".attention").forEach(build);

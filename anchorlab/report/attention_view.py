@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, UInt, UInt8
 from markupsafe import Markup
 
-from anchorlab.analysis import Example
 from anchorlab.errors import InputError
 
 LEVELS = 255
@@ -23,6 +22,18 @@ _FEWEST_EDGES = 8  # below that, checkpoints are given up before edges
 _ROUNDING = 1e-6  # of a softmax in float32
 
 
+class MarkedTokens(Protocol):
+    """The tokens of a row, such as an `Example`: a name and a role for each, which may be empty."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """What each token is called."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """`key`, `anchor 1`, …"""
+
+
 class AttentionHistory(Protocol):
     """Attention of one example at training steps in ascending order; the last one is the trained model.
 
@@ -30,8 +41,8 @@ class AttentionHistory(Protocol):
     """
 
     @property
-    def example(self) -> Example:
-        """The row, with one name and one role for each of its tokens."""
+    def example(self) -> MarkedTokens:
+        """The row."""
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -68,16 +79,29 @@ class AttentionView:
     note: str
 
 
-def attention_view(history: AttentionHistory, *, budget: int = 5_000_000, most_checkpoints: int = 60) -> AttentionView:
-    """The view of `history`, whose weights take at most `budget` bytes of the page; errors as in `pack_attention`."""
+def attention_view(
+    history: AttentionHistory,
+    *,
+    first: tuple[int, int] | None = None,
+    budget: int = 5_000_000,
+    most_checkpoints: int = 60,
+) -> AttentionView:
+    """The view of `history`, whose weights take at most `budget` bytes of the page.
+
+    It opens on the head `first` (layer and head, from 1), or on all heads of the last layer. Raises `InputError` for a
+    head that there is not, and otherwise as `pack_attention`.
+    """
     packed = pack_attention(history, budget=budget, most_checkpoints=most_checkpoints)
     _, layers, heads, _, edges = packed.weights.shape
+    if first is not None and not (1 <= first[0] <= layers and 1 <= first[1] <= heads):
+        raise InputError(f"first={first}: a layer from 1 to {layers} and a head from 1 to {heads}")
     values: dict[str, Any] = {
         "tokens": history.example.tokens,
         "roles": history.example.roles,
         "steps": packed.steps,
         "layers": layers,
         "heads": heads,
+        "first": None if first is None else [first[0] - 1, first[1] - 1],
         "edges": edges,
         "least": LEAST,
         "weights": _text(packed.weights),

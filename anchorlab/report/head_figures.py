@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from anchorlab.analysis.head_kinds import HeadScores
+from anchorlab.analysis.head_kinds import SHIFT_QUERIES, HeadScores
 from anchorlab.analysis.run_table import row_dicts
 
 from .style import BLACK, SMALL, VERMILLION, WIDTH, finish, new_figure
@@ -34,12 +34,14 @@ def head_map(scores: HeadScores) -> Figure:
     Colour is the strength: 0 for uniform attention or less, 1 for a perfect pattern; of the shifts the strongest counts
     and its offset is written beside the number where numbers fit. Grey: no query has the pattern.
     """
-    best = {family: _strongest(scores, family) for family in _NAMES}
-    families = [family for family, cells in best.items() if len(cells)]
+    present = set(scores.scores["score"].map(_family))
+    families = [family for family in _NAMES if family in present]
     figure = new_figure(WIDTH, 1.7 + 2 * min(0.45 * scores.kinds["layer"].nunique(), 1.6))
-    panels = figure.subplots(2, len(families) // 2, sharex=True, sharey=True)  # tokens add two families to four
-    for axes, family in zip(panels.flat, families, strict=True):
-        image = _draw_family(axes, best[family], scores.kinds[scores.kinds["kind"].map(_family) == family])
+    panels = figure.subplots(2, -(-len(families) // 2), sharex=True, sharey=True)
+    for axes in panels.flat[len(families) :]:
+        axes.set_axis_off()
+    for axes, family in zip(panels.flat, families, strict=False):
+        image = _draw_family(axes, _strongest(scores, family), scores.kinds, family)
         finish(axes, title=family)
         axes.spines[:].set_visible(False)
     figure.supxlabel("head", fontsize=SMALL)
@@ -53,8 +55,10 @@ def head_map(scores: HeadScores) -> Figure:
 
 
 def _strongest(scores: HeadScores, family: str) -> pd.DataFrame:
-    """One row a head: its strongest score of the family."""
+    """One row a head: its strongest score of the family, of the shifts with enough queries to make up a kind."""
     own = scores.scores[scores.scores["score"].map(_family) == family]
+    if family == "shift":
+        own = own[own["observations"] >= SHIFT_QUERIES * own["sequences"]]
     ordered = own.sort_values("strength", ascending=False, kind="stable")
     return ordered.drop_duplicates(["layer", "head"]).sort_values(["layer", "head"])
 
@@ -63,16 +67,17 @@ def _family(score: str) -> str:
     return "" if score.startswith("value-weighted") else score.partition(" ")[0]
 
 
-def _draw_family(axes: Axes, cells: pd.DataFrame, own: pd.DataFrame) -> Any:
-    grid = cells.pivot(index="layer", columns="head", values="strength")
-    layers, heads = grid.index.tolist(), grid.columns.tolist()
-    image = axes.imshow(grid, cmap=_SCALE, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+def _draw_family(axes: Axes, cells: pd.DataFrame, kinds: pd.DataFrame, family: str) -> Any:
+    layers, heads = (sorted(kinds[name].unique().tolist()) for name in ("layer", "head"))
+    grid = cells.pivot(index="layer", columns="head", values="strength").reindex(index=layers, columns=heads)
+    image = axes.imshow(grid.astype(float), cmap=_SCALE, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     if max(len(layers), len(heads)) <= _MOST_WRITTEN:
         for cell in row_dicts(cells.dropna(subset=["strength"])):
             x, y = heads.index(cell["head"]), layers.index(cell["layer"])
             ink = "white" if cell["strength"] < 0.55 else BLACK
             axes.text(x, y, _written(cell, len(heads)), ha="center", va="center", fontsize=SMALL, color=ink)
-    width = 2.2 if len(heads) <= _MOST_WRITTEN else 0.9
+    width = 2.2 if len(heads) <= _MOST_WRITTEN else min(0.9, 16 / len(heads))
+    own = kinds[kinds["kind"].map(_family) == family]
     for layer, head in zip(own["layer"], own["head"], strict=True):
         corner = heads.index(head) - 0.45, layers.index(layer) - 0.45
         axes.add_patch(Rectangle(corner, 0.9, 0.9, fill=False, edgecolor=VERMILLION, linewidth=width))
