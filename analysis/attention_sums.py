@@ -234,18 +234,17 @@ class _Block:
         self, number: int, pairs: Bool[Tensor, "rows block source"], sight: Bool[Tensor, "#layers block some"]
     ) -> None:
         """Few pairs of positions have the same token: only these are looked at."""
-        row, query, source = pairs[..., self.sources].nonzero(as_tuple=True)
-        into = row * self.sums.sight.length + source + self.first_source
-        found, seen = self.weights[row, :, :, query, source], sight[:, query, source].mT[..., None]
-        self._scatter(self.sums.tokens, number, into, found)
-        if (values := self.sums.values) is not None:
-            query, source = query + self.first_query, source + self.first_source
-            norms, even = values.norms[row, :, :, source], values.even[row, :, :, query]
-            self._scatter(values.tokens, number, into, found * norms / values.totals[row, :, :, query])
-            self._scatter(values.even_tokens, number, into, norms * even * seen)
+        row, query, some = pairs[..., self.sources].nonzero(as_tuple=True)
+        found, seen = self.weights[row, :, :, query, some], sight[:, query, some].mT[..., None]
+        source = some + self.first_source
 
-    def _scatter(self, sums: Tensor, number: int, into: Int[Tensor, " pair"], found: Float[Tensor, "pair l h"]) -> None:
-        rows, layers, heads = self.sums.shape
-        length = self.sums.sight.length
-        added = found.new_zeros(rows * length, layers, heads).index_add_(0, into, found)
-        sums[..., number, :] += added.reshape(rows, length, layers, heads).permute(0, 2, 3, 1)
+        def add(sums: Tensor, added: Float[Tensor, "pair layers heads"]) -> None:
+            by_source = sums[..., number, :].permute(0, 3, 1, 2)
+            by_source.index_put_((row, source), added, accumulate=True)
+
+        add(self.sums.tokens, found)
+        if (values := self.sums.values) is not None:
+            query = query + self.first_query
+            norms, even = values.norms[row, :, :, source], values.even[row, :, :, query]
+            add(values.tokens, found * norms / values.totals[row, :, :, query])
+            add(values.even_tokens, norms * even * seen)

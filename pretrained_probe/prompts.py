@@ -58,8 +58,8 @@ def check_prompts(prompts: PromptSet, vocabulary_size: int, context: int | None)
             raise InputError(f"{where}: {name} has {length} tokens and {len(prompt.pieces)} pieces; one each is needed")
         if context is not None and length > context:
             raise InputError(
-                f"{where}: {name} has {length} tokens and the model reads at most {context}; shorten the prompts, for "
-                f"example with --length {context}"
+                f"{where}: {name} has {length} tokens and the model reads at most {context}; use shorter ones, such as "
+                f"--prompts name, or --length {context} for texts and random tokens"
             )
         ids = [*prompt.tokens.tolist(), *([] if prompt.answer is None else [prompt.answer])]
         if min(ids) < 0 or max(ids) >= vocabulary_size:

@@ -30,9 +30,11 @@ def library_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureF
     """What the library itself would print."""
     logger, verbosity = logging.getLogger("datasets"), datasets.logging.get_verbosity()
     logger.addHandler(caplog.handler)
+    datasets.logging.set_verbosity(datasets.logging.ERROR)
     yield caplog
+    assert datasets.logging.get_verbosity() == datasets.logging.ERROR
+    datasets.logging.set_verbosity(verbosity)
     logger.removeHandler(caplog.handler)
-    assert datasets.logging.get_verbosity() == verbosity
 
 
 TEXTS = ["The sky is blue today.", "The cake tastes good.", "The window is open."]
