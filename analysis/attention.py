@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from anchorlab.errors import InputError
+
 from .attention_hooks import AttentionHook, NoAttentionError, attention_modules, heads_of, hooked_attention
 from .heads import HeadBatch
 from .places import Places
@@ -15,6 +17,7 @@ from .predictions import batches, evaluating
 from .sight import Sight
 
 _WEIGHTS = 2**22  # in a batch
+_FULL = "full_attention"
 
 
 class _Recorder(AttentionHook):
@@ -77,14 +80,21 @@ def sight_of(model: nn.Module, length: int) -> Sight:
     """What the positions of a row of `length` tokens see in every layer.
 
     All positions up to themselves, those within the window in layers that have one, or everything without a mask.
+    Raises InputError for a model whose layers see something else, such as chunks.
     """
-    if sees_later_positions(model):
-        return Sight.everything(length)
     config: Any = model.config
     window = getattr(config, "sliding_window", None)
-    if window is None:
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention" if window else _FULL] * len(
+        attention_modules(model)
+    )
+    if unknown := sorted(set(kinds) - {_FULL, "sliding_attention"}):
+        raise InputError(
+            f"model: what layers with {unknown[0]!r} see is not known; only full and sliding attention are"
+        )
+    if sees_later_positions(model):
+        return Sight.everything(length)
+    if window is None or set(kinds) == {_FULL}:
         return Sight.causal(length)
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(attention_modules(model))
     layers = [Sight.causal(length, window if kind == "sliding_attention" else None) for kind in kinds]
     return Sight(torch.cat([one.first for one in layers]), torch.cat([one.last for one in layers]))
 

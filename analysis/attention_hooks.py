@@ -7,7 +7,7 @@ models alike, and lets hooks see and replace the weights of every layer after th
 them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -89,9 +89,15 @@ def attention_implementation(model: nn.Module, name: str) -> Iterator[None]:
 def attention_modules(model: nn.Module) -> list[nn.Module]:
     """The attention modules of a model, the first layer's first; raises `NoAttentionError` if there is none."""
     # A module that attends knows its layer and its scale.
-    found = [module for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "scaling")]
+    found = [
+        module
+        for module in model.modules()
+        if hasattr(module, "layer_idx") and hasattr(module, "scaling") and hasattr(module, "config")
+    ]
     if not found or not isinstance(model, PreTrainedModel):
-        raise NoAttentionError(f"model: {type(model).__name__} has no attention")
+        raise NoAttentionError(
+            f"model: {type(model).__name__} has no attention that goes through Hugging Face's AttentionInterface"
+        )
     return sorted(found, key=layer_of)
 
 
@@ -122,6 +128,7 @@ def _attention(
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "batch query heads value_width"], Float[Tensor, "batch heads query source"]]:
+    refuse_selections(module, others)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -137,6 +144,15 @@ def _attention(
     for hook in hooks:
         mixed = hook.mixed(layer, mixed)
     return mixed.transpose(1, 2).contiguous(), weights
+
+
+def refuse_selections(module: nn.Module, others: Mapping[str, Any]) -> None:
+    """Raise InputError for attention that chooses its sources, or weighs them, in another way than masks can tell."""
+    for name in ("position_bias", "indices", "topk_indices", "block_indices"):
+        if others.get(name) is not None:
+            raise InputError(
+                f"model: {type(module).__name__} chooses what it reads by {name!r}, which is not supported"
+            )
 
 
 def softmax(

@@ -71,12 +71,7 @@ class AttentionSums:
     entropy: _PerQuery
     growth: Float[Tensor, "rows layers heads tilt query"]
     tokens: Float[Tensor, "rows layers heads pattern source"]
-    token_counts: Float[
-        Tensor,
-        (
-            rows  # layers pattern query
-        ),
-    ]
+    token_counts: Float[Tensor, "rows #layers pattern query"]  # noqa: UP037 - a shape, not a name
     reads: Mapping[str, _PerSource]
     values: Values | None
 
@@ -240,7 +235,7 @@ class _Block:
 
         def add(sums: Tensor, added: Float[Tensor, "pair layers heads"]) -> None:
             by_source = sums[..., number, :].permute(0, 3, 1, 2)
-            by_source.index_put_((row, source), added, accumulate=True)
+            by_source.index_put_((row, source), added.to(sums.dtype), accumulate=True)
 
         add(self.sums.tokens, found)
         if (values := self.sums.values) is not None:

@@ -70,7 +70,7 @@ class ShiftEvidence:
         seen = (first <= columns[..., None]) & (columns[..., None] <= last)
         growth, sources = sums.growth, sums.sight.sources[:, None] - seen.sum(-2)
         if columns.numel():
-            weights = sums.read(columns.clamp(max=sums.sight.length - 1)) * seen
+            weights = sums.read(columns.clamp(max=sums.sight.length - 1)).masked_fill(~seen, 0)
             of_sinks = torch.stack([(tilt * weights).expm1().sum(-2) for tilt in TILTS], dim=-2)
             # Where the sinks make nearly all of it, little but rounding is left: rather too much than too little.
             rounding = _ROUNDING * torch.tensor(TILTS, device=columns.device)[:, None]

@@ -21,6 +21,7 @@ from anchorlab.models.quiet import quietly
 from .fitting import out_of_memory
 from .layers import entry_device
 from .loading import Pretrained
+from .prompts import context_length
 
 EDGES = (0.01, 0.1, 0.5)
 BIN_NAMES = ("p < 0.01", "0.01 ≤ p < 0.1", "0.1 ≤ p < 0.5", "0.5 ≤ p")
@@ -208,11 +209,6 @@ def _check_tokens(model: PreTrainedModel, tokens: Int[np.ndarray, " length"]) ->
         raise InputError(f"tokens: {outside[0]} is no id of this model; its ids are 0 to {vocabulary - 1}")
     if context is not None and len(tokens) > context:
         raise InputError(f"tokens: {len(tokens):,} given, the model's context holds {context:,}; give fewer")
-
-
-def context_length(model: PreTrainedModel) -> int | None:
-    """The most tokens that the model was made for; None if its positions have no end."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def colours(pretrained: Pretrained, text: str, *, block: int = _BLOCK) -> ModelColours:

@@ -43,6 +43,11 @@ _COLUMNS = ("what", "heads", "control", *_MEASURED, *_COMPARED, "random_sets", "
 _SINGLE = ("layer", "head", "kind", *_MEASURED)
 
 Item = TypeVar("Item")
+_Pools = Sequence[tuple[Sequence[Any], int]]
+
+
+class NothingToKnockOut(InputError):
+    """Fewer than two prompts have an answer, or there are neither heads of a kind nor edges."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,10 @@ class Knockouts:
     probable of all tokens.
 
     Every knock-out is compared with `random_sets` different random ones, which `control` describes: as many "heads" of
-    the same layers outside the group, or the same edges from other "tokens" than the key (of each prompt one, neither
+    the same layers outside the group that are neither shift nor broadcast heads, "heads of all layers" where these have
+    too few such for 19 different sets, or the same edges from other "tokens" than the key (of each prompt one, neither
     the first, on which most models depend for other reasons, nor the last). Where there are no more sets than asked
-    for, all are used; where there are none (a layer has too few other heads), the `random_…` columns are NaN, and
+    for, all are used; where there are none (the model has too few other heads), the `random_…` columns are NaN, and
     `note` says so. `random_mean` is their mean change, `random_low` to `random_high` hold 95 % of them; `share_below`
     is the share that lower the answers as much, and `p` = (1 + how many do) / (1 + random_sets).
 
@@ -116,8 +122,8 @@ def knock_out(
 
     Raises:
         NoAttentionError: the model has no attention that can be hooked.
-        InputError: a setting that is not allowed; fewer than two answers, or prompts that do not fit the model; heads
-            that it does not have; nothing to knock out.
+        NothingToKnockOut: fewer than two answers, or neither heads nor edges.
+        InputError: a setting that is not allowed, prompts that do not fit the model, heads that it does not have.
     """
     check_known("ablation", ablation, get_args(Ablation))
     for name, value, least in (("random_sets", random_sets, 1), ("single_heads", single_heads, 0), ("seed", seed, 0)):
@@ -125,14 +131,16 @@ def knock_out(
             raise InputError(f"{name}={value}: must be at least {least}")
     answered = [prompt for prompt in prompts if prompt.answer is not None]
     if len(answered) < 2:
-        raise InputError(f"prompts: {len(answered)} of {len(prompts)} have an answer; two or more are needed")
+        raise NothingToKnockOut(f"prompts: {len(answered)} of {len(prompts)} have an answer; two or more are needed")
     by_name = _head_groups(scores, groups or {})
     size = len(attention_modules(model)), heads_of(model)
     _check_heads({"scores": _heads(scores.kinds), **by_name}, *size)
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
         task = bar.add_task("intact", total=None)
         trials = Trials(model, answered, ablation, partial(bar.advance, task))
-        plans = [*_plans_of_heads(trials, by_name, size), *_plans_of_edges(trials, by_name, size)]
+        ordinary = _ordinary_heads(scores)
+        of_edges = _plans_of_edges(trials, by_name, ordinary, math.prod(size))
+        plans = [*_plans_of_heads(trials, by_name, ordinary), *of_edges]
         drawn = [_random_sets(plan, random_sets, seed) for plan in plans]
         alone = _alone(scores.kinds, single_heads)
         bar.update(task, total=1 + len(plans) + sum(map(len, drawn)) + len(alone))
@@ -142,7 +150,7 @@ def knock_out(
             bar.update(task, description=plan.what)
             rows += _rows(trials, plan, sets, solves=solves)
         if not rows:
-            raise InputError(
+            raise NothingToKnockOut(
                 "scores: no head is of any kind, and no edge from a key carries weight: there is nothing to knock out"
             )
         bar.update(task, description="single heads")
@@ -171,8 +179,8 @@ class _Plan(Generic[Item]):
     what: str
     heads: int
     control: str
-    own: Sequence[Item]
     pools: Sequence[tuple[Sequence[Item], int]]
+    own: Sequence[Item]
     run: Callable[[Sequence[Item]], Answers | None]
 
 
@@ -205,14 +213,14 @@ def _check_heads(groups: Mapping[str, Sequence[Head]], layers: int, heads: int) 
 
 
 def _plans_of_heads(
-    trials: Trials, groups: Mapping[str, Sequence[Head]], size: tuple[int, int]
+    trials: Trials, groups: Mapping[str, Sequence[Head]], ordinary: Sequence[Head]
 ) -> Iterator[_Plan[Head]]:
     for name, heads in groups.items():
-        yield _Plan(name, len(heads), "heads", heads, _other_heads(heads, size[1]), trials.without_heads)
+        yield _Plan(name, len(heads), *_other_heads(heads, ordinary), heads, trials.without_heads)
 
 
 def _plans_of_edges(
-    trials: Trials, groups: Mapping[str, Sequence[Head]], size: tuple[int, int]
+    trials: Trials, groups: Mapping[str, Sequence[Head]], ordinary: Sequence[Head], heads: int
 ) -> Iterator[_Plan[Any]]:
     if any("key" not in prompt.places for prompt in trials.prompts):
         return
@@ -222,25 +230,35 @@ def _plans_of_edges(
         for prompt, key in zip(trials.prompts, keys, strict=True)
     ]
     for name, words in _EDGES.items():
-        yield _Plan(name, math.prod(size), "tokens", keys, others, partial(trials.without_edges, words))
+        yield _Plan(name, heads, "tokens", others, keys, partial(trials.without_edges, words))
     readers = groups.get("broadcast heads", ())
     for name, words in _EDGES.items() if readers else ():
         run = partial(trials.without_edges, words, keys)
-        yield _Plan(f"{name} in broadcast heads", len(readers), "heads", readers, _other_heads(readers, size[1]), run)
+        yield _Plan(f"{name} in broadcast heads", len(readers), *_other_heads(readers, ordinary), readers, run)
 
 
-def _other_heads(own: Sequence[Head], heads: int) -> list[tuple[list[Head], int]]:
-    """For each layer of a group its heads that are not in the group, and how many are."""
+def _ordinary_heads(scores: HeadScores) -> list[Head]:
+    """The heads that are neither shift nor broadcast heads."""
+    return _heads(scores.kinds[~scores.kinds["kind"].str.partition(" ")[0].isin(_BOTH)])
+
+
+def _other_heads(own: Sequence[Head], ordinary: Sequence[Head]) -> tuple[str, _Pools]:
+    """For each layer of a group the ordinary heads outside it, and how many to take; else those of all layers."""
+    others = sorted(set(ordinary) - set(own))
     by_layer = itertools.groupby(sorted(own), key=lambda head: head[0])
-    return [
-        ([(layer, head) for head in range(1, heads + 1) if (layer, head) not in set(own)], len(list(members)))
-        for layer, members in by_layer
-    ]
+    same = [([head for head in others if head[0] == layer], len(list(members))) for layer, members in by_layer]
+    if _choices(same) < LEAST_SETS <= math.comb(len(others), len(own)):
+        return "heads of all layers", [(others, len(own))]
+    return "heads", same
+
+
+def _choices(pools: _Pools) -> int:
+    return math.prod(math.comb(len(pool), count) for pool, count in pools)
 
 
 def _random_sets(plan: _Plan[Item], sets: int, seed: int) -> list[tuple[Item, ...]]:
     """Different random choices from the plan's pools: all there are if these are no more than `sets`."""
-    if math.prod(math.comb(len(pool), count) for pool, count in plan.pools) <= sets:
+    if _choices(plan.pools) <= sets:
         choices = (itertools.combinations(pool, count) for pool, count in plan.pools)
         return [tuple(itertools.chain(*choice)) for choice in itertools.product(*choices)]
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, zlib.crc32(plan.what.encode())])))

@@ -39,7 +39,7 @@ def blocks_of(model: nn.Module) -> tuple[nn.Module, ...]:
     for layer, module in enumerate(attention_modules(model)):
         before, number, _ = f".{names[module]}.".rpartition(f".{layer}.")
         if not number:
-            raise InputError(f"model: the layers of {type(model).__name__} are no numbered list; it cannot be probed")
+            raise InputError(f"model: the layers of {type(model).__name__} are no list in which each has attention")
         blocks.append(model.get_submodule(f"{before}.{layer}"[1:]))
     return tuple(blocks)
 
@@ -73,7 +73,12 @@ def entering(model: PreTrainedModel, rows: Int[Tensor, "rows length"], outputs: 
 
     with _forwards(blocks_of(model), [passing(output) for output in outputs]):
         model.base_model(input_ids=rows, use_cache=False)
-    return Sequences(_stream(*calls[0]), calls)
+    return Sequences(_stream(*calls[0]), [_without_stream(*call) for call in calls])
+
+
+def _without_stream(arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The other arguments of a block, which takes the stream first or by name."""
+    return arguments[1:], {name: value for name, value in named.items() if name != "hidden_states"}
 
 
 def _stream(arguments: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
@@ -99,9 +104,5 @@ def _forwards(blocks: Sequence[nn.Module], forwards: Sequence[Any]) -> Iterator[
 def advance(block: nn.Module, layer: int, sequences: Sequences) -> None:
     """Send the sequences through the block of one layer (from 0)."""
     arguments, named = sequences.arguments[layer]
-    if arguments:
-        arguments = (sequences.stream, *arguments[1:])
-    else:
-        named = named | {"hidden_states": sequences.stream}
     with torch.no_grad():
-        sequences.stream = first(block(*arguments, **named))
+        sequences.stream = first(block(sequences.stream, *arguments, **named))

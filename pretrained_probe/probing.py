@@ -1,26 +1,26 @@
 """The whole probe of one model: prompts, scores, depth, knock-outs and the attention of one prompt."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
 from anchorlab import tasks
 from anchorlab.analysis import attention_maps
+from anchorlab.analysis.attention import sees_later_positions
 from anchorlab.analysis.attention_hooks import attention_modules, heads_of
 from anchorlab.engine.memory import is_out_of_memory
 from anchorlab.errors import InputError
 
-from .colouring import context_length
 from .depth import depth_trend
 from .fitting import out_of_memory
 from .id_prompts import random_prompts, task_prompts
-from .knockouts import knock_out
+from .knockouts import NothingToKnockOut, knock_out
 from .loading import Pretrained
 from .name_prompts import book_prompt, name_prompts
 from .probe import Probe, ShownAttention
-from .prompts import Prompt, PromptSet, check_prompts
+from .prompts import Prompt, PromptSet
 from .scoring import score_prompts
 from .text_prompts import text_prompts
 
@@ -44,13 +44,14 @@ def choose_prompts(
     """The prompts that `kind` names: `name` (the book's), `names`, `random`, `task:NAME`, or a text, table or dataset.
 
     By default `names`, or `random` for a model without tokenizer. `count` is how many there are (32, or the whole of a
-    text), `length` the tokens of random prompts (64) and the most of a text's, `column` that of a table, `language`
-    that of `names`. Raises `InputError` for a setting that the kind does not have, and as the functions that make them.
+    text), `length` the tokens of random prompts (64) and of a task's rows, and the most of a text's, `column` that of a
+    table, `language` that of `names`. Raises `InputError` for a setting that the kind does not have, and as the
+    functions that make them.
     """
     kind = kind or ("random" if pretrained.tokenizer is None else "names")
     given = {"count": count, "length": length, "column": column, "language": language}
     known = {"name": (), "names": ("count", "language"), "random": ("count", "length")}
-    usable = known.get(kind, ("count",) if kind.startswith(_TASK) else ("count", "length", "column"))
+    usable = known.get(kind, ("count", "length") if kind.startswith(_TASK) else ("count", "length", "column"))
     for name, value in given.items():
         if value is not None and name not in usable:
             raise InputError(f"{name}={value}: prompts={kind!r} have none; leave it out")
@@ -63,7 +64,8 @@ def choose_prompts(
         tokenizer = pretrained.tokenizer
         return random_prompts(vocabulary, n=count or 32, length=length or 64, seed=seed, tokenizer=tokenizer)
     if kind.startswith(_TASK):
-        return task_prompts(tasks.create(kind.removeprefix(_TASK)), n=count or 32, seed=seed)
+        fields: dict[str, Any] = {} if length is None else {"length": length}
+        return task_prompts(tasks.create(kind.removeprefix(_TASK), **fields), n=count or 32, seed=seed)
     return text_prompts(kind, pretrained.tokenizer, column=column, n=count, length=length, seed=seed)
 
 
@@ -83,12 +85,13 @@ def probe_model(
     and intervals.
 
     Raises:
-        InputError: prompts or heads that the model does not have room for, or too little memory, with the setting that
-            would fit.
+        InputError: a model that reads later tokens, prompts or heads that it does not have room for, heads named
+            twice, or too little memory, with the setting that would fit.
         NoAttentionError: a model without attention.
     """
     model = pretrained.model
-    check_prompts(prompts, model.config.get_text_config().vocab_size, context_length(model))
+    if sees_later_positions(model):
+        raise InputError(f"model={pretrained.name}: reads later tokens too, so it is no causal language model")
     _check_heads(heads, len(attention_modules(model)), heads_of(model))
     doing = "attention was scored"
     try:
@@ -104,7 +107,7 @@ def probe_model(
                 groups = {"chosen heads": heads} if heads else None
                 knockouts = knock_out(model, prompts.prompts, scores, groups=groups, seed=seed, progress=progress)
                 absent = {}
-            except InputError as error:
+            except NothingToKnockOut as error:
                 absent = {"knockouts": str(error)}
     except Exception as error:
         if not is_out_of_memory(error):
@@ -124,6 +127,8 @@ def probe_model(
 
 
 def _check_heads(heads: Sequence[tuple[int, int]], layers: int, heads_of_layer: int) -> None:
+    if len(set(heads)) < len(heads):
+        raise InputError(f"heads={','.join(f'{layer}.{head}' for layer, head in heads)}: one is named twice")
     for layer, head in heads:
         if not (1 <= layer <= layers and 1 <= head <= heads_of_layer):
             raise InputError(

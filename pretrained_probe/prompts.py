@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from anchorlab.analysis.places import LAST
 from anchorlab.errors import InputError
@@ -40,6 +40,11 @@ class PromptSet:
     description: str
     prompts: tuple[Prompt, ...]
     moved: tuple[Prompt, ...] = ()
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """The most tokens that the model was made for; None if its positions have no end."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_prompts(prompts: PromptSet, vocabulary_size: int, context: int | None) -> None:

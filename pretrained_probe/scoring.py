@@ -16,9 +16,10 @@ from anchorlab.analysis.attention import sight_of
 from anchorlab.analysis.attention_sums import AttentionSums, Read
 from anchorlab.analysis.heads import score_sums
 from anchorlab.analysis.predictions import evaluating
+from anchorlab.errors import InputError
 
 from .layers import advance, block_outputs, blocks_of, entering, entry_device
-from .prompts import Prompt, PromptSet
+from .prompts import Prompt, PromptSet, check_prompts, context_length
 from .streaming import streamed_attention
 
 OFFSETS = tuple(range(1, 17))
@@ -40,32 +41,42 @@ def score_prompts(
     before the next. So memory grows with the number of tokens in all prompts, not with the square of a prompt's length.
     `offsets` are those tried for shift. `track` follows the layers, for a progress bar.
 
-    Raises `NoAttentionError` for a model without attention.
+    Raises:
+        NoAttentionError: a model without attention.
+        InputError: prompts that the model cannot read, offsets that are not different whole numbers from 1, attention
+            that is not finite, an Apple GPU (it has no double precision).
     """
+    check_prompts(prompts, model.config.get_text_config().vocab_size, context_length(model))
+    if min(offsets, default=0) < 1 or len(set(offsets)) < len(offsets):
+        raise InputError(f"offsets={list(offsets)}: must be different whole numbers from 1")
+    if entry_device(model).type == "mps":
+        raise InputError("device=mps: scores need double precision, which it does not have; use --device cpu")
     groups = list(_alike(prompts))
     length = max(len(prompt.tokens) for prompt in (*prompts.prompts, *prompts.moved))
     tried = tuple(offset for offset in offsets if offset < length)
     blocks = blocks_of(model)
-    parts = []
     with evaluating(model):
         outputs = block_outputs(model)
         batches, moved = (
             [_Batch(model, [some[at] for at in group], tried, outputs) for group in groups if some]
             for some in (prompts.prompts, prompts.moved)
         )
-        for layer in track(range(len(blocks))):
-            sums, moved_sums = (
-                [batch.through(model, blocks[layer], layer) for batch in some] for some in (batches, moved)
-            )
-            parts.append(
-                score_sums(
-                    lambda: sums,  # noqa: B023 - called at once
-                    length=length,
-                    moved=(lambda: moved_sums) if moved else None,  # noqa: B023
-                    first_layer=layer + 1,
-                )
-            )
-    return join_scores(parts)
+        return join_scores(
+            [_layer_scores(model, blocks[layer], layer, batches, moved, length) for layer in track(range(len(blocks)))]
+        )
+
+
+def _layer_scores(
+    model: PreTrainedModel,
+    block: nn.Module,
+    layer: int,
+    batches: Sequence[_Batch],
+    moved: Sequence[_Batch],
+    length: int,
+) -> HeadScores:
+    """What was summed up of the layer is gone when this returns."""
+    sums, moved_sums = ([batch.through(model, block, layer) for batch in some] for some in (batches, moved))
+    return score_sums(lambda: sums, length=length, moved=(lambda: moved_sums) if moved else None, first_layer=layer + 1)
 
 
 def _alike(prompts: PromptSet) -> Iterator[list[int]]:
@@ -87,7 +98,8 @@ class _Batch:
     ):
         ids = np.stack([prompt.tokens for prompt in prompts])
         self.tokens = torch.from_numpy(ids).to(entry_device(model))
-        self.places = {role: torch.tensor([prompt.places[role] for prompt in prompts]) for role in prompts[0].places}
+        roles = set.intersection(*(set(prompt.places) for prompt in prompts))
+        self.places = {role: torch.tensor([prompt.places[role] for prompt in prompts]) for role in sorted(roles)}
         self.offsets = offsets
         self.sight = sight_of(model, ids.shape[1])
         self.kept: AttentionSums
@@ -98,7 +110,11 @@ class _Batch:
         """Send the prompts through one block, and return what was summed up of its attention."""
         with streamed_attention(model, self):
             advance(block, layer, self.sequences)
-        return self.kept
+        sums = self.kept
+        del self.kept
+        if not bool(sums.entropy.isfinite().all()):
+            raise InputError(f"model: attention of layer {layer + 1} is not finite in {model.dtype}; try another dtype")
+        return sums
 
     def sums(self, layer: int, value: Tensor, heads: int, read: Read) -> AttentionSums:
         """Sums for one layer."""

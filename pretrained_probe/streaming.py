@@ -14,8 +14,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from anchorlab.analysis.attention_hooks import attention_implementation, attention_modules, layer_of, softmax
+from anchorlab.analysis.attention_hooks import (
+    attention_implementation,
+    attention_modules,
+    layer_of,
+    refuse_selections,
+    softmax,
+)
 from anchorlab.analysis.attention_sums import AttentionSums, Read
+from anchorlab.errors import InputError
 
 _NAME = "anchorlab_streamed"
 _CPU_BLOCK, _GPU_BLOCK = 2**20, 2**26  # weights; a CPU's caches hold no more
@@ -56,16 +63,19 @@ def _attention(
     query: Float[Tensor, "rows heads query width"],
     key: _Sources,
     value: _Sources,
-    attention_mask: None,
+    attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "rows query heads value_width"], None]:
-    blocks = _Blocks(query, key, value, scaling, softcap, s_aux)
+    refuse_selections(module, others)
+    if attention_mask is not None:
+        raise InputError(f"model: {type(module).__name__} makes an attention mask of its own, which is not supported")
+    blocks = _Blocks(query, key, scaling, softcap, s_aux)
     sums = _listeners[module].sums(layer_of(module), value, query.shape[1], blocks.read)
-    return blocks.run(sums).transpose(1, 2).contiguous(), None
+    return blocks.run(value, sums).transpose(1, 2).contiguous(), None
 
 
 def _no_mask(*unused: Any, **others: Any) -> None:
@@ -79,19 +89,18 @@ class _Blocks:
         self,
         query: Tensor,
         key: _Sources,
-        value: _Sources,
         scaling: float | None,
         softcap: float | None,
         sinks: Float[Tensor, " heads"] | None,
     ):
-        self.query, self.key, self.value = query, key, value
+        self.query, self.key = query, key
         self.scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         self.softcap, self.sinks = softcap, sinks
         self.logsumexp = query.new_zeros(query.shape[:-1], dtype=torch.float32)
 
-    def run(self, sums: AttentionSums) -> Float[Tensor, "rows heads query width"]:
+    def run(self, value: _Sources, sums: AttentionSums) -> Float[Tensor, "rows heads query width"]:
         """What every head reads; every block is added to `sums`."""
-        mixed = self.query.new_empty(*self.query.shape[:-1], self.value.shape[-1])
+        mixed = self.query.new_empty(*self.query.shape[:-1], value.shape[-1])
         sight = sums.sight
         for rows, queries in self._parts():
             first, last = int(sight.first[0, queries].min()), int(sight.last[0, queries].max())
@@ -100,7 +109,7 @@ class _Blocks:
             weights = softmax(scores.masked_fill_(hidden, -torch.inf), self.sinks)
             self.logsumexp[rows, :, queries] = scores.amax(-1) - weights.amax(-1).log()
             sums.narrow(rows).add(weights[:, None], queries.start, first)
-            mixed[rows, :, queries] = self._mix(weights, self.value[rows, :, first : last + 1])
+            mixed[rows, :, queries] = self._mix(weights, value[rows, :, first : last + 1])
         return mixed
 
     def _parts(self) -> Iterator[tuple[slice, slice]]:

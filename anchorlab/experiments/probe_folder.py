@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,18 +22,19 @@ from anchorlab.pretrained_probe.prompts import Prompt, PromptSet
 RECORD = "probe.json"
 SCHEMA_VERSION = 1
 _TABLES = "tables"
+_FILES = {RECORD, _TABLES, "attention.npy", "report.html", "heads.png", "depth.png", "knockouts.png"}
 _KNOCKOUT_TABLES = ("table", "single_heads")
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a new folder beside `folder`, which takes its place at the end; after an error, all is as it was.
 
-    Raises `InputError` for a folder that exists and holds no probe.
+    Raises `InputError` for a folder with anything but a probe of the same settings.
     """
-    if folder.exists() and not (folder / RECORD).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"out={str(folder)!r}: exists and holds no probe; give another folder")
+    _check_replaceable(folder, settings)
     try:
+        folder = folder.resolve()
         folder.parent.mkdir(parents=True, exist_ok=True)
         new = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         new.mkdir()
@@ -49,7 +50,25 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def save_probe(probe: Probe, folder: Path, settings: dict[str, Any]) -> None:
+def _check_replaceable(folder: Path, settings: Mapping[str, Any]) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"out={str(folder)!r}: is a file; give a folder")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in _FILES)
+    if others:
+        raise InputError(f"out={str(folder)!r}: holds something else than a probe ({others[0]}); give another folder")
+    if not (folder / RECORD).is_file():
+        return
+    try:
+        before = json.loads((folder / RECORD).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a broken probe
+    if before != json.loads(json.dumps(settings)):
+        raise InputError(f"out={str(folder)!r}: holds a probe with other settings; give another folder with --out")
+
+
+def save_probe(probe: Probe, folder: Path, settings: Mapping[str, Any]) -> None:
     """Write a probe's record, tables (Parquet) and shown attention into an existing folder."""
     (folder / _TABLES).mkdir()
     tables: dict[str, pd.DataFrame] = {field.name: getattr(probe.scores, field.name) for field in fields(HeadScores)}
@@ -58,7 +77,7 @@ def save_probe(probe: Probe, folder: Path, settings: dict[str, Any]) -> None:
         "schema_version": SCHEMA_VERSION,
         "name": probe.name,
         "source": dict(probe.source),
-        "settings": settings,
+        "settings": dict(settings),
         "prompts": {"name": probe.prompts.name, "description": probe.prompts.description},
         "chosen": [list(head) for head in probe.chosen],
         "absent": dict(probe.absent),
@@ -89,7 +108,7 @@ def load_probe(folder: Path | str) -> Probe:
         if record["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {record['schema_version']}, this anchorlab reads {SCHEMA_VERSION}")
         return _read(path, record)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"probe={str(path)!r}: cannot be read ({reason}); probe the model again") from None
 

@@ -82,10 +82,10 @@ def probe(
     folder = Path(out) if out is not None else Path("probes") / _folder_name(str(model))
     kinds: dict[str, Any] = {"count": count, "length": length, "column": column, "language": language}
     given: dict[str, Any] = {"prompts": prompts, **kinds, "seed": seed, "knock_outs": knock_outs, **loading}
-    settings = {name: value for name, value in given.items() if value is not None}
-    named = settings | {"heads": ",".join(f"{layer}.{head}" for layer, head in heads) or None, "out": out}
-    command = shlex.join(["anchorlab", "probe", str(model), *options(named, _DEFAULTS)])
-    with replacing_folder(folder) as new:
+    given |= {"heads": heads}
+    settings = {"model": str(model)} | {name: value for name, value in given.items() if value is not None}
+    command = shlex.join(["anchorlab", "probe", str(model), *_words(given | {"out": out})])
+    with replacing_folder(folder, settings) as new:
         pretrained = load_pretrained(str(model), **loading)
         found = probe_model(
             pretrained,
@@ -107,7 +107,8 @@ def compare_probes(
     """Write one page that shows several models side by side, and return its path and the probes.
 
     The page is `out`, by default `probes/comparison.html`. Each of `models` is the folder of a finished probe, or a
-    model, which is probed first with `settings`: those of `probe` without `out`. Raises `InputError` as `probe` does,
+    model, which is probed first with `settings`, those of `probe` without `out`; finished ones are shown as they are.
+    Raises `InputError` as `probe` does,
     and for fewer than two models or more than eight.
     """
     names = [str(model) for model in models]
@@ -118,22 +119,38 @@ def compare_probes(
     page = Path("probes/comparison.html" if out is None else out)
     if page.suffix not in (".html", ".htm"):
         raise InputError(f"out={str(page)!r}: a comparison is one page; must end in .html")
-    page.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out={str(page)!r}: cannot be written to ({error.strerror})") from None
     check_writable(page)
+    folders = [_folder_name(name) for name in names if not _is_finished(name)]
+    if shared := sorted({folder for folder in folders if folders.count(folder) > 1}):
+        raise InputError(f"models: two would be written to {shared[0]!r}; probe them one by one, with --out, first")
     runs = [_probed(name, settings) for name in names]
-    command = shlex.join(["anchorlab", "probe", "--compare", *names, "--out", str(page)])
+    command = shlex.join(["anchorlab", "probe", "--compare", *names, *_words(settings | {"out": page})])
     return write_probe_page([run.probe for run in runs], page, command=command), runs
 
 
 def _probed(name: str, settings: Mapping[str, Any]) -> ProbeRun:
     """Nothing holds the model when this returns; what refers to itself is gone before the next one is loaded."""
-    if (Path(name) / RECORD).is_file():
+    if _is_finished(name):
         return ProbeRun(load_probe(name), Path(name))
     try:
         return probe(name, **settings)
     finally:
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def _is_finished(name: str) -> bool:
+    return (Path(name) / RECORD).is_file()
+
+
+def _words(given: Mapping[str, Any]) -> list[str]:
+    """The options of the command line."""
+    heads = ",".join(f"{layer}.{head}" for layer, head in given.get("heads", ())) or None
+    return options({**given, "heads": heads, "progress": None}, _DEFAULTS)
 
 
 def _folder_name(model: str) -> str:

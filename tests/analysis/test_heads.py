@@ -126,11 +126,11 @@ def test_value_weighted_scores_and_entropies_are_what_plain_loops_give(mask: str
     rows, visible, offsets = 12, MASKS[mask], (1, 2, -1)
     weights = random_attention((rows, 1, 2, LENGTH, LENGTH), visible, scale=2)
     weights[:, 0, 1] = 0.3 * weights[:, 0, 1]
-    weights[:, 0, 1, :, 2] += 0.7 * visible[0, :, 2]  # a sink
+    weights[:, 0, 1, :, 0] += 0.7 * visible[0, :, 0]  # a sink that follows no token
     norms, tokens = torch.rand(rows, 1, 2, LENGTH, generator=generator(5)), tokens_of(rows)
     scores = scored(weights, visible, value_norms=norms, tokens=tokens, offsets=offsets)
     lengths = norms.double().numpy()[:, 0]
-    for head, sinks in enumerate((set(), {2})):
+    for head, sinks in enumerate((set(), {0})):
         plain = weights[:, 0, head].double().numpy()
         even = np.where(visible[0].numpy(), lengths[:, head, None], 0)
         even = even / even.sum(-1, keepdims=True)

@@ -43,6 +43,12 @@ def test_a_sink_beside_varied_keys_is_decided_and_without_roles_it_is_not() -> N
     assert scored(weights).kinds["decided_by"].tolist() == ["undecided"]
 
 
+@pytest.mark.parametrize(("rows", "found"), [(4, []), (5, []), (6, [3])])
+def test_a_sink_is_one_in_most_of_the_rows(rows: int, found: list[int]) -> None:
+    weights = torch.cat([broadcast_from(torch.full((rows,), 2), 40), shifted(10 - rows, 1, 40)])
+    assert scored(weights).sinks["position"].tolist() == found
+
+
 def moved_set(before: torch.Tensor, after: torch.Tensor, places: tuple[int, int], rows: int = 30) -> HeadScores:
     key = [{"key": torch.full((rows,), place)} for place in places]
     return scored(before, places=key[0], moved=lambda: [HeadBatch(after, places=key[1])])

@@ -77,6 +77,7 @@ def test_a_probe_of_a_checkpoint_as_on_the_hub(capsys: pytest.CaptureFixture[str
 def test_a_model_without_tokenizer_reads_random_tokens_and_its_probe_is_the_same_again() -> None:
     assert call("probe", "ids", "--count", "4", "--length", "20", "--no-knock-outs") == 0
     (folder,) = Path("probes").iterdir()
+    page = (folder / "report.html").read_text()
     first = load_probe(folder)
     assert first.prompts.name == "random"
     assert first.absent["knockouts"] == "it was not asked for"
@@ -86,6 +87,7 @@ def test_a_model_without_tokenizer_reads_random_tokens_and_its_probe_is_the_same
     for table in ("scores", "kinds"):
         pd.testing.assert_frame_equal(getattr(first.scores, table), getattr(second.scores, table))
     assert [path.name for path in Path("probes").iterdir()] == [folder.name]
+    assert (folder / "report.html").read_text() == page
 
 
 @pytest.mark.parametrize(
@@ -157,8 +159,20 @@ def test_a_probe_is_read_as_it_was_written() -> None:
         (["llama", "--prompts", "task:nothing"], "task"),
         (["llama", *QUICK, "--heads", "5.1"], "heads=5.1: the model has layers 1 to 4 with heads 1 to 4"),
         (["llama", "--heads", "5"], "--heads: '5' is not LAYER.HEAD"),
-        (["llama", *QUICK, "--out", "full"], "out='full': exists and holds no probe"),
+        (["llama", *QUICK, "--heads", "1.2,1.2"], "heads=1.2,1.2: one is named twice"),
+        (
+            ["llama", *QUICK, "--out", "full"],
+            "out='full': holds something else than a probe .file.; give another folder",
+        ),
+        (["llama", *QUICK, "--out", "other"], "out='other': holds a probe with other settings; give another folder"),
+        (["llama", *QUICK, "--out", "."], "out='.': holds something else than a probe"),
+        (["llama", *QUICK, "--out", "empty.txt"], "out='empty.txt': is a file; give a folder"),
         (["llama", *QUICK, "--out", "empty.txt/x"], "cannot be written to"),
+        (["--compare", "llama", "ids", "--out", "empty.txt/x.html"], "cannot be written to"),
+        (
+            ["--compare", "a/b/llama", "c/b/llama", "--out", "x.html"],
+            "two would be written to 'b--llama'; .*one by one",
+        ),
         (["llama", "ids"], "2 given; to see them on one page add --compare"),
         (["--compare", "llama"], "1 given; 2 to 8 can be compared"),
         (["--compare", "llama", "llama"], "'llama' is given twice"),
@@ -171,7 +185,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 ) -> None:
     Path("empty.txt").write_text("")
     Path("long.txt").write_text("John " * 400)
-    for folder, record in {"full": None, "bad": "{}", "bad2": '{"schema_version": 0}'}.items():
+    for owner in "ac":
+        Path(owner, "b").mkdir(parents=True)
+        Path(owner, "b", "llama").symlink_to(Path("llama").resolve())
+    records = {"full": None, "other": '{"settings": {}}', "bad": "{}", "bad2": '{"schema_version": 0}'}
+    for folder, record in records.items():
         Path(folder).mkdir()
         Path(folder, "file" if record is None else "probe.json").write_text(record or "")
     before = sorted(Path().rglob("*"))
@@ -204,7 +222,17 @@ def test_what_stops_a_probe_leaves_the_last_one_as_it_was(
         raise error
 
     monkeypatch.setattr(probing, "score_prompts", fail)
-    assert call("probe", "ids", *QUICK, "--out", "found") == code
+    assert call("probe", "ids", *QUICK, "--no-knock-outs", "--out", "found") == code
     assert re.search(message, capsys.readouterr().err)
     assert {path: path.read_bytes() for path in Path("found").rglob("*") if path.is_file()} == before
     assert [path.name for path in Path().iterdir() if path.name.startswith(".found")] == []
+
+
+@pytest.mark.parametrize("file", ["attention.npy", "tables/kinds.parquet", "probe.json"])
+def test_a_broken_probe_is_refused_in_one_line(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("probe", "ids", *QUICK, "--no-knock-outs", "--out", "found") == 0
+    Path("found", file).write_bytes(b"")
+    assert call("probe", "--compare", "found", "ids", "--out", "x.html") == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "probe='found': cannot be read" in line
+    assert not Path("x.html").exists()

@@ -1,4 +1,5 @@
 from copy import deepcopy
+from itertools import product
 from math import comb
 
 import numpy as np
@@ -15,7 +16,7 @@ from small_models import VOCABULARY, small_model
 from anchorlab import models
 from anchorlab.analysis import NoAttentionError
 from anchorlab.errors import InputError
-from anchorlab.pretrained_probe.knockouts import _other_heads, _Plan, _random_sets, knock_out
+from anchorlab.pretrained_probe.knockouts import LEAST_SETS, _compared, _other_heads, _Plan, _random_sets, knock_out
 from anchorlab.pretrained_probe.trials import Trials
 
 
@@ -114,24 +115,32 @@ def test_numbers_depend_on_the_seed_and_on_nothing_else():
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, unique=True), st.integers(1, 30))
 @settings(max_examples=60, deadline=None)
-def test_random_sets_are_different_and_of_the_same_layers(own, sets):
-    plan = _Plan("any", len(own), "heads", own, _other_heads(own, 5), None)
-    drawn = _random_sets(plan, sets, seed=0)
+def test_random_sets_are_different_and_of_the_same_layers_or_else_of_all(own, sets):
+    control, pools = _other_heads(own, list(product(range(1, 4), range(1, 6))))
+    drawn = _random_sets(_Plan("any", len(own), control, pools, own, None), sets, seed=0)
     per_layer = sorted(layer for layer, _ in own)
     assert len({frozenset(one) for one in drawn}) == len(drawn) <= sets
+    same = int(np.prod([comb(5 - per_layer.count(layer), per_layer.count(layer)) for layer in set(per_layer)]))
+    everywhere = comb(15 - len(own), len(own))
+    assert (control == "heads of all layers") == (same < LEAST_SETS <= everywhere)
     for one in drawn:
-        assert sorted(layer for layer, _ in one) == per_layer
+        assert len(one) == len(own)
+        assert control != "heads" or sorted(layer for layer, _ in one) == per_layer
         assert not set(one) & set(own)
-    possible = np.prod([comb(5 - per_layer.count(layer), per_layer.count(layer)) for layer in set(per_layer)])
-    assert len(drawn) == min(sets, possible)
+    assert len(drawn) == min(sets, same if control == "heads" else everywhere)
 
 
 def test_random_sets_are_drawn_evenly():
     own = [(1, 1)]
-    plan = _Plan("any", 1, "heads", own, _other_heads(own, 9), None)
-    counts = np.bincount([head for seed in range(400) for ((_, head),) in _random_sets(plan, 1, seed)], minlength=10)
+    plan = _Plan("any", 1, *_other_heads(own, [(1, head) for head in range(1, 31)]), own, None)
+    counts = np.bincount([head for seed in range(400) for ((_, head),) in _random_sets(plan, 1, seed)], minlength=31)
     assert counts[:2].tolist() == [0, 0]
-    assert np.abs(counts[2:] - 50).max() < 5 * 50**0.5
+    assert np.abs(counts[2:] - 400 / 29).max() < 5 * (400 / 29) ** 0.5
+
+
+def test_random_sets_that_cost_as_much_count():
+    found = _compared(-1.0, np.array([-1.0, -2.0, 0.0, 0.5]))
+    assert (found["share_below"], found["p"]) == (0.5, 3 / 5)
 
 
 def test_layer_with_too_few_other_heads_has_no_random_sets():
