@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2PreTrainedModel, PreTrainedModel
+from transformers import GPT2PreTrainedModel, LlamaPreTrainedModel, PreTrainedModel
 
 from anchorlab.errors import InputError
 from anchorlab.validation import check_known
@@ -78,10 +78,11 @@ def initialization_table(
         `arxiv-2405.05409`: std = d_in^−γ; for token and position embeddings d_in = d_model.
         `arxiv-2501.08537`: std = d_model^−γ everywhere; W_O and the second feed-forward matrix also ÷ √(2 · layers).
         `scaled-lecun`: std = γ / √d_in, LeCun's normal law times γ; d_in as in the first rule.
-        `pytorch`: the framework's own default. For gpt2 that is Hugging Face's law (its `_init_weights`): std = 0.02
-            (`initializer_range`), W_O and the second feed-forward matrix also ÷ √(2 · layers), biases 0. For the other
-            models it is the law of each module's constructor in PyTorch, biases included. The rule has no rate: `rate`
-            and `distribution` are accepted, so that one call serves all rules, and change nothing.
+        `pytorch`: the framework's own default. For gpt2 and llama that is Hugging Face's law (its `_init_weights`): std
+            = 0.02 (`initializer_range`), biases 0, and in gpt2 W_O and the second feed-forward matrix also ÷ √(2 ·
+            layers). For the other models it is the law of each module's constructor in PyTorch, biases included. The
+            rule has no rate: `rate` and `distribution` are accepted, so that one call serves all rules, and change
+            nothing.
 
     Args:
         model: a model of this package.
@@ -116,7 +117,7 @@ def initialize(
 ) -> None:
     """Draw all weights of a model anew, in place; every number comes from `generator`, none from a global one.
 
-    Arguments and rules are those of `initialization_table`. Biases become 0 and layer norms (1, 0), which no rate
+    Arguments and rules are those of `initialization_table`. Biases become 0 and norms (1, 0), which no rate
     scales (the rule `pytorch` also draws the biases that PyTorch draws). The result depends on the shape, the arguments
     and the generator only: not on earlier weights, dtype or device (as long as the generator is a CPU one). Under one
     seed two rates give the same weights up to scale.
@@ -146,7 +147,7 @@ def _reset_constants(model: PreTrainedModel, drawn: set[str]) -> None:
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if f"{prefix}.{name}" not in drawn and parameter.ndim == 1:
-                parameter.fill_(1.0 if isinstance(module, nn.LayerNorm) and name == "weight" else 0.0)
+                parameter.fill_(1.0 if name == "weight" else 0.0)  # the one weight with one axis is a norm's gain
 
 
 def _rates(model: PreTrainedModel, rate: float | None, component_rates: Mapping[str, float]) -> dict[str, float]:
@@ -199,12 +200,14 @@ def _shape(model: PreTrainedModel, matrix: Matrix) -> tuple[int, ...]:
 
 
 def _default_rows(model: PreTrainedModel) -> list[InitializationRow]:
-    return _gpt2_rows(model) if isinstance(model, GPT2PreTrainedModel) else _constructor_rows(model)
+    if isinstance(model, GPT2PreTrainedModel):
+        return _library_rows(model, depth=math.sqrt(2 * model.config.num_hidden_layers))
+    return _library_rows(model, depth=1) if isinstance(model, LlamaPreTrainedModel) else _constructor_rows(model)
 
 
-def _gpt2_rows(model: PreTrainedModel) -> list[InitializationRow]:
-    """Every matrix as Hugging Face draws it; no bias is drawn."""
-    std, depth = model.config.initializer_range, math.sqrt(2 * model.config.num_hidden_layers)
+def _library_rows(model: PreTrainedModel, *, depth: float) -> list[InitializationRow]:
+    """Every matrix as Hugging Face draws it, what writes to the residual stream ÷ `depth`; no bias is drawn."""
+    std = model.config.initializer_range
 
     def row(matrix: Matrix) -> InitializationRow:
         scale = std / depth if matrix.writes_residual else std

@@ -1,9 +1,9 @@
 """Which matrices a model has, what each is part of, and how many inputs it reads: the map behind the γ rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from transformers import GPT2LMHeadModel, PreTrainedModel
+from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from anchorlab.errors import InputError
 
@@ -57,21 +57,33 @@ def _gpt2(model: GPT2LMHeadModel) -> list[Matrix]:
     return matrices + _head(model, width)
 
 
+def _llama(model: LlamaForCausalLM) -> list[Matrix]:
+    width = model.config.hidden_size
+    blocks = _blocks(model.config, "model.layers", ("gate_proj", "up_proj"))
+    return [Matrix("model.embed_tokens.weight", "embedding", width), *blocks, *_head(model, width)]
+
+
 def _post_ln(model: PostLNForCausalLM) -> list[Matrix]:
-    config = model.config
-    width, inner = config.hidden_size, config.num_attention_heads * config.head_dim
+    width = model.config.hidden_size
     matrices = [Matrix("embed_tokens.weight", "embedding", width), Matrix("embed_positions.weight", "embedding", width)]
+    return matrices + _blocks(model.config, "layers", ("up_proj",)) + _head(model, width)
+
+
+def _blocks(config: PreTrainedConfig, path: str, expanding: Sequence[str]) -> list[Matrix]:
+    """Blocks with Llama's names; `expanding` are the feed-forward net's matrices that read the stream."""
+    width, inner = config.hidden_size, config.num_attention_heads * config.head_dim
+    matrices = []
     for layer in range(config.num_hidden_layers):
-        block = f"layers.{layer}"
+        block = f"{path}.{layer}"
         matrices += [
             Matrix(f"{block}.self_attn.q_proj.weight", "qk", width),
             Matrix(f"{block}.self_attn.k_proj.weight", "qk", width),
             Matrix(f"{block}.self_attn.v_proj.weight", "vo", width),
             Matrix(f"{block}.self_attn.o_proj.weight", "vo", inner, writes_residual=True),
-            Matrix(f"{block}.mlp.up_proj.weight", "mlp", width),
+            *(Matrix(f"{block}.mlp.{name}.weight", "mlp", width) for name in expanding),
             Matrix(f"{block}.mlp.down_proj.weight", "mlp", config.intermediate_size, writes_residual=True),
         ]
-    return matrices + _head(model, width)
+    return matrices
 
 
 def _simplified(model: SimplifiedForCausalLM) -> list[Matrix]:
@@ -111,6 +123,7 @@ def _head(model: PreTrainedModel, width: int) -> list[Matrix]:
 
 _MAPS: dict[str, Callable[..., list[Matrix]]] = {
     "gpt2": _gpt2,
+    "llama": _llama,
     "anchorlab_post_ln": _post_ln,
     "anchorlab_simplified": _simplified,
     "anchorlab_lstm": _lstm,

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from anchorlab.errors import InputError
 from anchorlab.validation import check_known
 
-from . import fnn, gpt2, lstm, post_ln, simplified
+from . import fnn, gpt2, llama, lstm, post_ln, simplified
 from .options import Option, resolve
 from .quiet import quietly, without_progress_bars
 from .validation import check_positive_integer
@@ -31,6 +31,11 @@ class Architecture:
 
 ARCHITECTURES = {
     "gpt2": Architecture("GPT-2 of Hugging Face, pre-LN, GELU, no dropout", gpt2.OPTIONS, gpt2.build_gpt2),
+    "llama": Architecture(
+        "Llama of Hugging Face: RMS norms, rotary positions, SwiGLU, shared key and value heads",
+        llama.OPTIONS,
+        llama.build_llama,
+    ),
     "post_ln": Architecture(
         "post-LN Transformer of eqs. 13.3-13.6 (arXiv 2405.05409)", post_ln.OPTIONS, post_ln.build_post_ln
     ),

@@ -16,7 +16,7 @@ def stacked(problem: Any) -> dict[str, torch.Tensor]:
     return {name: torch.stack([m[name] for m in members]).requires_grad_() for name in members[0]}
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln", "simplified", "lstm", "fnn"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln", "simplified", "lstm", "fnn"])
 def test_loss_and_gradients_are_those_of_the_full_forward(sequences: Callable[..., Any], name: str) -> None:
     problem = sequences([0, 1], model=name)
     parameters, batch = stacked(problem), problem.batch([0, 1], 3)

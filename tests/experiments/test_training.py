@@ -53,9 +53,9 @@ def test_initial_weights_depend_on_seed_and_rate_only(tmp_path: Path) -> None:
     torch.testing.assert_close(weights(seed=1, initialization_rate=0.75), base / 2, rtol=1e-4, atol=1e-6)  # 16^-1/4
 
 
-@pytest.mark.parametrize("model", ["gpt2", "lstm", "fnn", "simplified"])
+@pytest.mark.parametrize("model", ["gpt2", "llama", "lstm", "fnn", "simplified"])
 def test_every_model_trains(tmp_path: Path, model: str) -> None:
-    sizes = {"gpt2": {"heads": 2}, "simplified": {"width": None}}.get(model, {})
+    sizes = {"gpt2": {"heads": 2}, "llama": {"heads": 2}, "simplified": {"width": None}}.get(model, {})
     run = train(small(model=model, task="identity", steps=12, **sizes), tmp_path / model, progress=False)
     losses = run.metrics().query("split == 'train' and metric == 'loss' and group == ''").value
     assert losses.iloc[-1] < losses.iloc[0]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from anchorlab import models
 from anchorlab.errors import InputError
@@ -12,6 +12,7 @@ from anchorlab.errors import InputError
 VOCABULARY, LENGTH = 23, 6
 SMALL = {
     "gpt2": {"layers": 2, "heads": 2, "width": 8},
+    "llama": {"layers": 2, "heads": 4, "key_value_heads": 2, "width": 8, "head_width": 4, "feed_forward_width": 12},
     "post_ln": {"layers": 2, "heads": 2, "width": 8, "head_width": 3},
     "simplified": {},
     "lstm": {"layers": 2, "width": 8},
@@ -43,6 +44,8 @@ def test_parameter_counts_in_closed_form():
     v, n, d, f, k = VOCABULARY, LENGTH, 8, 32, 6
     assert count(small("gpt2")) == (2 * v + n) * d + 2 * (4 * d * d + 2 * d * f + 9 * d + f) + 2 * d
     assert count(small("gpt2", tie_embeddings=True)) == count(small("gpt2")) - v * d
+    assert count(small("llama")) == 2 * v * d + 2 * (2 * d * 16 + 2 * d * 8 + 3 * d * 12 + 2 * d) + d
+    assert count(small("llama", tie_embeddings=True)) == count(small("llama")) - v * d
     assert count(small("post_ln")) == (2 * v + n) * d + v + 2 * (4 * d * k + 2 * d * 24 + 4 * d)
     assert count(small("simplified")) == (v + n) * v + 6 * v * v
     assert count(small("lstm")) == v * d + 2 * (8 * d * d + 8 * d) + v * d + v
@@ -61,7 +64,8 @@ def test_the_answer_is_the_last_row_of_the_logits(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "tie"), [*((name, False) for name in models.names()), ("gpt2", True), ("post_ln", True)]
+    ("name", "tie"),
+    [*((name, False) for name in models.names()), *((name, True) for name in ("gpt2", "llama", "post_ln"))],
 )
 def test_saved_models_return_with_the_same_logits(name, tie, tmp_path):
     model = small(name, tie_embeddings=tie)
@@ -70,7 +74,7 @@ def test_saved_models_return_with_the_same_logits(name, tie, tmp_path):
     for copy in (models.load(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)):
         assert type(copy) is type(model)
         assert all(torch.equal(weights, copy.state_dict()[key]) for key, weights in model.state_dict().items())
-        assert torch.allclose(copy(rows()).logits, model(rows()).logits, atol=1e-6)
+        assert torch.allclose(copy(rows()).logits, model(rows()).logits, atol=1e-5)
         assert dict(copy.named_parameters()).keys() == dict(model.named_parameters()).keys()
     assert torch.equal(torch.get_rng_state(), state)
     assert AutoConfig.from_pretrained(tmp_path).model_type == model.config.model_type
@@ -84,6 +88,25 @@ def test_gpt2_folder_is_readable_without_this_package(tmp_path):
     assert plain.config.pad_token_id is None
     assert plain.config.n_positions == LENGTH
     assert plain.config.activation_function == "gelu_pytorch_tanh"
+
+
+def test_llama_folder_is_readable_without_this_package(tmp_path):
+    model = small("llama")
+    model.save_pretrained(tmp_path)
+    plain = LlamaForCausalLM.from_pretrained(tmp_path)
+    assert torch.allclose(plain(rows()).logits, model(rows()).logits, atol=1e-6)
+    assert (plain.config.pad_token_id, plain.config.bos_token_id, plain.config.eos_token_id) == (None, None, None)
+    assert plain.config.max_position_embeddings == LENGTH
+
+
+def test_llama_shapes_that_are_not_given_are_those_of_hugging_face():
+    ours = models.build("llama", VOCABULARY, LENGTH, layers=1, heads=2, width=12).config
+    theirs = LlamaConfig(hidden_size=12, num_attention_heads=2)
+    assert ours.num_key_value_heads == theirs.num_key_value_heads == 2
+    assert ours.head_dim == theirs.head_dim == 6
+    assert ours.rope_parameters == theirs.rope_parameters
+    assert ours.rms_norm_eps == theirs.rms_norm_eps
+    assert ours.intermediate_size == 32
 
 
 def test_gpt2_activation_is_the_function_of_gelu_new():
@@ -129,6 +152,47 @@ def test_post_ln_follows_equations_13_3_to_13_6(heads, head_width):
         assert torch.allclose(output.logits[sample], logits, atol=1e-12)
 
 
+def root_mean_square_normed(x, gain, epsilon):
+    return x / torch.sqrt((x**2).mean(-1, keepdim=True) + epsilon) * gain
+
+
+def turned(x, base):
+    """Columns i and i + width / 2 of position p as one complex number, turned by p · base^(-2i / width)."""
+    half = x.shape[1] // 2
+    angles = torch.arange(len(x))[:, None] * base ** (-torch.arange(half) / half)
+    z = torch.complex(x[:, :half], x[:, half:]) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([z.real, z.imag], 1)
+
+
+@pytest.mark.parametrize(("groups", "base", "epsilon"), [(4, 10_000.0, 1e-6), (2, 20.0, 0.1), (1, 3.0, 1e-6)])
+def test_llama_follows_its_published_equations(groups, base, epsilon):
+    model = small("llama", key_value_heads=groups, rope_base=base, rms_norm_epsilon=epsilon)
+    with torch.no_grad():  # gains away from their neutral value
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.linspace(-0.3, 0.4, parameter.numel()))
+    weights = {name.removeprefix("model."): value for name, value in model.state_dict().items()}
+    output = model(rows(), output_attentions=True)
+    future = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+    for sample, tokens in enumerate(rows()):
+        x = weights["embed_tokens.weight"][tokens]
+        for layer in range(2):
+            block = f"layers.{layer}"
+            read = root_mean_square_normed(x, weights[f"{block}.input_layernorm.weight"], epsilon)
+            q, k, v = (read @ weights[f"{block}.self_attn.{name}_proj.weight"].T for name in "qkv")
+            for head in range(4):
+                own, shared = (slice(4 * index, 4 * index + 4) for index in (head, head * groups // 4))
+                scores = turned(q[:, own], base) @ turned(k[:, shared], base).T / math.sqrt(4)
+                attention = scores.masked_fill(future, -torch.inf).softmax(-1)
+                assert torch.allclose(output.attentions[layer][sample, head], attention, atol=1e-5)
+                x = x + attention @ v[:, shared] @ weights[f"{block}.self_attn.o_proj.weight"][:, own].T
+            read = root_mean_square_normed(x, weights[f"{block}.post_attention_layernorm.weight"], epsilon)
+            gate, up = (read @ weights[f"{block}.mlp.{name}_proj.weight"].T for name in ("gate", "up"))
+            x = x + (gate * torch.sigmoid(gate) * up) @ weights[f"{block}.mlp.down_proj.weight"].T
+        logits = root_mean_square_normed(x, weights["norm.weight"], epsilon) @ weights["lm_head.weight"].T
+        assert torch.allclose(output.logits[sample], logits, atol=1e-4)
+
+
 def test_simplified_follows_section_12_7_2():
     model = small("simplified").double()
     weights = model.state_dict()
@@ -169,7 +233,7 @@ def test_fnn_on_one_hot_codes_has_no_embedding_table_and_is_saved(tmp_path):
     assert small("fnn").get_input_embeddings().weight.shape == (VOCABULARY, 8)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln", "lstm"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln", "lstm"])
 def test_later_tokens_do_not_change_earlier_logits(name):
     model, changed = small(name), rows()
     changed[:, 3:] = (changed[:, 3:] + 1) % VOCABULARY
@@ -178,9 +242,9 @@ def test_later_tokens_do_not_change_earlier_logits(name):
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln"])
 def test_attention_maps_are_causal_and_sum_to_one(name):
-    model = small(name, layers=3)
+    model = small(name, layers=3, heads=2)
     attentions = model(rows(), output_attentions=True).attentions
     assert len(attentions) == 3
     for attention in attentions:
@@ -267,6 +331,13 @@ def test_building_leaves_the_global_generator_alone_and_repeats():
         ("lstm", {"tie_embeddings": True}, "known: layers, heads, width"),
         ("gpt2", {"width": 10, "heads": 4}, "divisible by heads=4"),
         ("gpt2", {"width": 8, "heads": 2, "head_width": 3}, "width / heads = 4"),
+        ("llama", {"width": 10, "heads": 4, "head_width": 4}, "divisible by heads=4 for llama"),
+        ("llama", {"width": 12, "heads": 4}, "head_width: must be even"),
+        ("llama", {"width": 8, "heads": 4, "key_value_heads": 3}, "key_value_heads: must divide heads=4, got 3"),
+        ("llama", {"key_value_heads": 0}, "key_value_heads: must be an integer of at least 1"),
+        ("llama", {"rope_base": 0}, "rope_base: must be a finite number above 0"),
+        ("llama", {"rms_norm_epsilon": -1.0}, "rms_norm_epsilon"),
+        ("llama", {"activation": "silu"}, "unknown value 'activation'"),
         ("gpt2", {"activation": "swish"}, "activation: unknown value 'swish'"),
         ("post_ln", {"width": 10, "heads": 3}, "divisible by heads=3"),
         ("post_ln", {"layers": 0}, "layers: must be an integer of at least 1, got 0"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2LMHeadModel
+from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from anchorlab import models
 from anchorlab.errors import InputError
@@ -14,6 +14,10 @@ from anchorlab.errors import InputError
 VOCABULARY, LENGTH = 60, 9
 SHAPES = {
     "gpt2": {"layers": 2, "heads": 2, "width": 48, "feed_forward_width": 80},
+    "llama": {
+        **{"layers": 2, "heads": 2, "key_value_heads": 1, "width": 48, "head_width": 20},
+        **{"feed_forward_width": 80},
+    },
     "post_ln": {"layers": 2, "heads": 2, "width": 48, "head_width": 20, "feed_forward_width": 80},
     "simplified": {},
     "lstm": {"layers": 2, "width": 48},
@@ -73,14 +77,14 @@ def test_every_matrix_is_drawn_exactly_once(name):
     assert all((times == 1).all() for times in covered.values())
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln"])
 def test_fan_in_rule(name):
     for row in models.initialization_table(build(name), rule="arxiv-2405.05409", rate=0.7):
         assert row.fan_in == expected_fan_in(row.parameter, row.part)
         assert row.std == pytest.approx(row.fan_in**-0.7)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln"])
 def test_model_width_rule_divides_what_writes_to_the_residual_stream(name):
     writers = ("attn.c_proj.weight", "mlp.c_proj.weight", "o_proj.weight", "down_proj.weight")
     found = 0
@@ -96,7 +100,7 @@ def test_uniform_bound_takes_the_place_of_the_deviation():
     assert row.std * math.sqrt(3) == pytest.approx(48**-0.5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln"])
 def test_component_rates_reach_their_component_only(name):
     rates = {"embedding": 0.1, "qk": 0.2, "vo": 0.3, "mlp": 0.4, "head": 0.5}
     rows = models.initialization_table(build(name), rule="arxiv-2405.05409", rate=9.0, component_rates=rates)
@@ -138,8 +142,8 @@ def test_same_generator_same_weights_whatever_was_there_before(name, rule):
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
-def test_biases_and_layer_norms_stay_as_constructed(name):
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln"])
+def test_biases_and_norms_stay_as_constructed(name):
     model, fresh = build(name), build(name)
     models.initialize(model, rule="arxiv-2501.08537", rate=0.2, generator=generator())
     vectors = [(k, p) for k, p in model.named_parameters() if p.ndim == 1]
@@ -169,22 +173,30 @@ def test_pytorch_rule_is_the_law_of_the_modules_own_constructor():
 
 
 @pytest.mark.parametrize("tie", [False, True])
-def test_pytorch_rule_draws_gpt2_as_hugging_face_does(tie):
-    model = build("gpt2", layers=3, tie_embeddings=tie)
+@pytest.mark.parametrize(("name", "library"), [("gpt2", GPT2LMHeadModel), ("llama", LlamaForCausalLM)])
+def test_pytorch_rule_draws_as_hugging_face_does(name, library, tie):
+    model = build(name, layers=3, tie_embeddings=tie)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
-        fresh = dict(GPT2LMHeadModel(model.config).named_parameters())
+        fresh = dict(library(model.config).named_parameters())
     models.initialize(model, rule="pytorch", generator=generator())
-    for name, parameter in model.named_parameters():
+    for key, parameter in model.named_parameters():
         if parameter.ndim == 1:
-            assert torch.equal(parameter, fresh[name]), name
+            assert torch.equal(parameter, fresh[key]), key
         else:
-            deviation = fresh[name].std().item()
-            assert parameter.std().item() == pytest.approx(deviation, rel=9 / math.sqrt(2 * parameter.numel())), name
-            assert abs(parameter.mean().item()) < 4.5 * deviation / math.sqrt(parameter.numel()), name
-    rows = {row.parameter: row.std for row in models.initialization_table(model, rule="pytorch")}
+            deviation = fresh[key].std().item()
+            assert parameter.std().item() == pytest.approx(deviation, rel=9 / math.sqrt(2 * parameter.numel())), key
+            assert abs(parameter.mean().item()) < 4.5 * deviation / math.sqrt(parameter.numel()), key
+
+
+def test_hugging_face_scales_what_writes_to_the_residual_stream_in_gpt2_only():
+    rows = {
+        row.parameter: row.std
+        for name in ("gpt2", "llama")
+        for row in models.initialization_table(build(name, layers=3), rule="pytorch")
+    }
     assert rows["transformer.h.0.attn.c_proj.weight"] == pytest.approx(0.02 / math.sqrt(6))
-    assert rows["transformer.wte.weight"] == 0.02
+    assert rows["transformer.wte.weight"] == rows["model.layers.0.self_attn.o_proj.weight"] == 0.02
 
 
 def test_pytorch_rule_has_no_rate_and_the_others_have():
@@ -199,7 +211,7 @@ def test_pytorch_rule_has_no_rate_and_the_others_have():
         models.takes_rate("pytroch")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "post_ln"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "post_ln"])
 def test_scaled_lecun_grows_with_the_rate(name):
     for row in models.initialization_table(build(name), rule="scaled-lecun", rate=0.7):
         assert row.fan_in == expected_fan_in(row.parameter, row.part)
@@ -263,8 +275,10 @@ def test_refused_arguments_leave_the_weights_alone():
 
 
 def test_models_without_a_map_are_refused():
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import MistralConfig, MistralForCausalLM
 
-    config = LlamaConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-    with pytest.raises(InputError, match="no initialization map for model type 'llama'"):
-        models.initialization_table(LlamaForCausalLM(config), rule="arxiv-2405.05409", rate=0.5)
+    config = MistralConfig(
+        vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, head_dim=8
+    )
+    with pytest.raises(InputError, match="no initialization map for model type 'mistral'"):
+        models.initialization_table(MistralForCausalLM(config), rule="arxiv-2405.05409", rate=0.5)

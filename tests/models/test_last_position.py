@@ -229,7 +229,7 @@ def test_token_ids_of_any_integer_width_are_taken():
     narrow.sum().backward()
 
 
-@pytest.mark.parametrize("name", ["simplified", "lstm", "fnn"])
+@pytest.mark.parametrize("name", ["llama", "simplified", "lstm", "fnn"])
 def test_models_without_a_short_cut_say_so(name):
     assert models.last_position_logits(models.build(name, 9, 3).config) is None
 

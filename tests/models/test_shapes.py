@@ -66,7 +66,7 @@ def shape_checks(monkeypatch):
 def test_forward_pass_has_the_annotated_shapes(name):
     model = models.build(name, 11, 5)
     assert model(torch.zeros(3, 5, dtype=torch.long)).logits.shape[::2] == (3, 11)
-    if name != "gpt2":  # Hugging Face's own class, without annotations of ours
+    if name not in ("gpt2", "llama"):  # Hugging Face's own classes, without annotations of ours
         with pytest.raises(TypeCheckError):
             model(torch.zeros(3, 5, 1, dtype=torch.long))
 
