@@ -97,9 +97,7 @@ def probe_model(
     try:
         scores = score_prompts(model, prompts, track=lambda layers: _tracked(layers, "layers", enabled=progress))
         doing = "one prompt's attention was read"
-        attention = ShownAttention(
-            shown := _beginning(prompts.prompts[0], pretrained), attention_maps(model, shown.tokens)
-        )
+        attention = ShownAttention(shown := _beginning(prompts, pretrained), attention_maps(model, shown.tokens))
         doing = "heads were knocked out"
         knockouts, absent = None, {"knockouts": "it was not asked for"}
         if knock_outs:
@@ -136,9 +134,12 @@ def _check_heads(heads: Sequence[tuple[int, int]], layers: int, heads_of_layer: 
             )
 
 
-def _beginning(prompt: Prompt, pretrained: Pretrained) -> Prompt:
-    """The first tokens of a prompt: what they attend to does not depend on what follows."""
-    model = pretrained.model
+def _beginning(prompts: PromptSet, pretrained: Pretrained) -> Prompt:
+    """The first tokens of the prompt whose key comes first, or of the first one without keys.
+
+    The earlier the key, the more positions can read it. What tokens attend to does not depend on what follows.
+    """
+    prompt, model = min(prompts.prompts, key=lambda one: one.places.get("key", 0)), pretrained.model
     fitting = int((_SHOWN_WEIGHTS / (len(attention_modules(model)) * heads_of(model))) ** 0.5)
     length = min(len(prompt.tokens), SHOWN_TOKENS, fitting)
     places = {role: place for role, place in prompt.places.items() if place < length}

@@ -25,7 +25,7 @@ from anchorlab.analysis.attention_sums import AttentionSums, Read
 from anchorlab.errors import InputError
 
 _NAME = "anchorlab_streamed"
-_CPU_BLOCK, _GPU_BLOCK = 2**20, 2**26  # weights; a CPU's caches hold no more
+_CPU_BLOCK, _GPU_BLOCK = 2**21, 2**26  # weights; a CPU's caches hold no more
 _FEWEST = 16  # queries of a block: with fewer, long sequences take too many steps
 
 _Sources = Float[Tensor, "rows groups source width"]

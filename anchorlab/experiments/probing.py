@@ -154,9 +154,12 @@ def _words(given: Mapping[str, Any]) -> list[str]:
 
 
 def _folder_name(model: str) -> str:
-    """The last two parts of a path, or the whole name, so that models of two owners do not share a folder."""
+    """The last two parts of a path, or the whole name, so that models of two owners do not share a folder.
+
+    What a run folder calls `model` is told apart by the folders above.
+    """
     path = Path(model).expanduser()
-    parts = path.absolute().parts[1:][-2:] if path.exists() else [model]
+    parts = [part for part in path.absolute().parts[1:] if part != "model"][-2:] if path.exists() else [model]
     return re.sub(r"[^A-Za-z0-9._-]+", "--", "--".join(parts)).strip("-.")
 
 

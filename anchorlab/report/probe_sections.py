@@ -117,7 +117,7 @@ def build_sections(members: Mapping[str, Probe], encode: Encode) -> list[Section
             "Attention in one prompt",
             "As in figure 12.17 of the book: a diagonal below the main one is a shift, a column is a broadcast (or, at "
             "the first token, mostly a sink). The key is blue, the anchor orange.",
-            "Attention weights of the first tokens of the first prompt, for every layer and head.",
+            "Attention weights of the first tokens of the prompt whose key comes first, for every layer and head.",
             [_attention(name, probe, encode, _VIEW_BUDGET // len(members)) for name, probe in members.items()],
             wide=True,
         ),
