@@ -1,13 +1,8 @@
-import base64
-import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +10,7 @@ import pytest
 import torch
 from browser import Browser, chromium, text_contrasts
 from made_probes import SOURCE, made_knockouts, made_probe, made_prompt, made_scores
+from page_document import Document, tables
 
 from anchorlab.analysis import HeadBatch, HeadScores, causal, join_scores, score_heads
 from anchorlab.errors import InputError
@@ -27,58 +23,10 @@ from anchorlab.report.probe_figures import strongest_head
 from anchorlab.report.probe_page import render_probe_page, write_probe_page
 
 COMMAND = "anchorlab probe tiny/llama --compare other"
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Document(HTMLParser):
-    """Collects elements and visible texts, and complains about tags that do not match."""
-
-    def __init__(self, text: str):
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.scripts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
-        elif not self.open or self.open[-1] != "style":
-            self.texts.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def text(self) -> str:
-        return re.sub(r" ([,.])", r"\1", re.sub(r"\s+", " ", " ".join(self.texts)))
-
-    @property
-    def views(self) -> list[dict[str, Any]]:
-        return [json.loads(script) for script in self.scripts if script.startswith("{")]
 
 
 def parsed(*probes: Probe) -> Document:
     return Document(render_probe_page(probes))
-
-
-def tables(document: Document) -> dict[str, pd.DataFrame]:
-    links = {link["download"]: link["href"] for link in document.all("a") if "download" in link}
-    return {
-        name: pd.read_csv(io.BytesIO(base64.b64decode(address.split("base64,")[1])), keep_default_na=False)
-        for name, address in links.items()
-    }
 
 
 @pytest.fixture
