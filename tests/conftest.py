@@ -1,7 +1,7 @@
-"""Run folders with chosen numbers, written as documented."""
+"""Run folders with chosen numbers, written as documented, and explanations in a moment."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,15 @@ def _write_run(
 @pytest.fixture(scope="session")
 def write_run() -> Callable[..., Path]:
     return _write_run
+
+
+@pytest.fixture(scope="module")
+def brief() -> Iterator[None]:
+    """The module's explanations skimp on what takes them longest."""
+    from small_experiments import brief_geometry  # loads torch
+
+    with brief_geometry():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from anchorlab.analysis.commutativity import overall
 from anchorlab.analysis.pairs import TaskPairs, task_pairs
 from anchorlab.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("brief")
 SAMPLES = 300
 NO_HISTORY = {"learning_speed", "condensation_history"}  # of runs that exist in memory only
 CAUSAL = {"patching", "ablation", "path"}  # of a network that answers nothing right

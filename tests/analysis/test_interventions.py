@@ -18,13 +18,18 @@ ROOMY = tasks.create("identity", vocabulary_size=201)
 @pytest.fixture(scope="module")
 def shifting():
     model = identity_gpt2(IDENTITY, heads=3, working=(2, 1))
-    return model, counterparts(model, IDENTITY, IDENTITY.sample("test", 150, 0).tokens)
+    return model, counterparts(model, IDENTITY, IDENTITY.sample("test", 60, 0).tokens)
 
 
 @pytest.fixture(scope="module")
 def simplified():
     model = identity_simplified(ROOMY)
-    return model, counterparts(model, ROOMY, ROOMY.sample("test", 150, 0).tokens)
+    return model, counterparts(model, ROOMY, ROOMY.sample("test", 60, 0).tokens)
+
+
+@pytest.fixture(scope="module")
+def graph(shifting):
+    return path_graph(*shifting)
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +148,10 @@ def test_ablated_neurons_are_their_part_of_the_matrix_behind_them():
     assert found.loc["some", "neurons"] == 3
 
 
-def test_path_of_the_hand_built_gpt2_is_shift_then_broadcast(shifting):
-    found = path_graph(*shifting)
-    assert found.path[["layer", "source", "target"]].to_numpy().tolist() == [[1, "anchor", "key"], [2, "key", "last"]]
-    assert (found.path["effect"] > 0.5).all()
-    assert (found.edges.loc[~found.edges["on_path"], "effect"] < 0.01).all()
+def test_path_of_the_hand_built_gpt2_is_shift_then_broadcast(graph):
+    assert graph.path[["layer", "source", "target"]].to_numpy().tolist() == [[1, "anchor", "key"], [2, "key", "last"]]
+    assert (graph.path["effect"] > 0.5).all()
+    assert (graph.edges.loc[~graph.edges["on_path"], "effect"] < 0.01).all()
 
 
 def test_path_of_the_simplified_model_goes_by_the_anchor(simplified):
@@ -217,12 +221,12 @@ class TestPath:
         table = pd.DataFrame(rows, columns=["layer", "source", "target", "effect"])
         assert _on_path(table, 0.1, {"last"}) == expected
 
-    def test_cut_edges_are_renormalised(self, shifting):
+    def test_cut_edges_are_renormalised(self, shifting, graph):
         """An even head has two sources left of three: nothing changes but through the one that is cut."""
         model, pairs = shifting
         edges = (pairs.names == "key")[:, :, None] & (pairs.names == "anchor")[:, None, :]
         logits, _ = outputs(model, pairs.tokens, AttentionEdit(edges, (1,), renormalise=True))
-        found = path_graph(model, pairs).edges.set_index(["layer", "source", "target"])["effect"]
+        found = graph.edges.set_index(["layer", "source", "target"])["effect"]
         assert found[1, "anchor", "key"] == pytest.approx(pairs.lost(pairs.difference(plain(model, pairs)), logits)[0])
 
 

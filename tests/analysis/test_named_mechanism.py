@@ -18,12 +18,12 @@ MECHANISM = ["heads", "attention", "path", "patching", "ablation", "readout"]
 def shifting(held_run):
     """Head 3 of layer 1 shifts, head 2 of layer 2 broadcasts; the others are idle."""
     model = identity_gpt2(IDENTITY, heads=3, working=(2, 1))
-    return explain(held_run(model, IDENTITY), only=MECHANISM, samples=300)
+    return explain(held_run(model, IDENTITY), only=MECHANISM, samples=100)
 
 
 @pytest.fixture(scope="module")
 def simplified(held_run):
-    return explain(held_run(identity_simplified(IDENTITY), IDENTITY), only=MECHANISM, samples=300)
+    return explain(held_run(identity_simplified(IDENTITY), IDENTITY), only=MECHANISM, samples=100)
 
 
 def kinds(explanation):

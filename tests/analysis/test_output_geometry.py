@@ -10,6 +10,7 @@ from anchorlab.analysis import NoAttentionError, find_places, mask_key, mask_sec
 from anchorlab.analysis.edits import EditRecord
 from anchorlab.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("brief")
 COMPOSITE = tasks.create("composite")
 
 

@@ -75,7 +75,9 @@ def test_bad_input_ends_with_2_and_one_clear_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_interrupt_ends_with_3_and_the_same_command_continues(tmp_path: Path) -> None:
+def test_interrupt_ends_with_3_and_the_same_command_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     program = (
         "import signal, threading, time, pathlib\n"
@@ -85,21 +87,16 @@ def test_interrupt_ends_with_3_and_the_same_command_continues(tmp_path: Path) ->
         "threading.Thread(target=stop, daemon=True).start()\n"
         "from anchorlab.cli import main; main()"
     )
-    settings = ["--set", "width=16", "--set", "train_rows=2000", "--set", "checkpoint_every=20", "--out", str(out)]
-    arguments = ["train", "identity", "--steps", "400", *settings]
-
-    def call_in_process(*start: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-P", *start, *arguments], capture_output=True, text=True, check=False)
-
-    first = call_in_process("-c", program)
+    fields = ["width=16", "train_rows=2000", "test_rows=100", "batch_size=32", "checkpoint_every=20"]
+    settings = [word for field in fields for word in ("--set", field)]
+    arguments = ["train", "identity", "--steps", "400", *settings, "--out", str(out)]
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 3, first.stderr
     assert "interrupted: stopped after step" in first.stderr
     assert "Traceback" not in first.stderr
-    second = subprocess.run(
-        [sys.executable, "-P", "-m", "anchorlab", *arguments], capture_output=True, text=True, check=False
-    )
-    assert second.returncode == 0, second.stderr
-    assert "finished after 400 steps" in second.stdout
+    assert call(*arguments) == 0
+    assert "finished after 400 steps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

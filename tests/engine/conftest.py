@@ -51,12 +51,12 @@ class LinearRegression:
         torch.save(dict(parameters), folder / "linear.pt")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def linear() -> Callable[..., LinearRegression]:
     return LinearRegression
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rows() -> Rows:
     random = np.random.default_rng(0)
     tokens = torch.from_numpy(random.integers(1, 12, (70, 5)))
@@ -64,7 +64,7 @@ def rows() -> Rows:
     return Rows(tokens, tokens[:, 2], groups, ("even", "odd", "never"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sequences(rows: Rows) -> Callable[..., SequenceProblem]:
     def make(
         seeds: Sequence[int],

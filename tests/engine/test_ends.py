@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,46 +109,70 @@ def test_members_that_stop_early_leave_and_disturb_nobody(
     )
 
 
-@pytest.mark.parametrize("step", [3, 12, 15, 18, 21])
-def test_resume_around_an_early_stop_is_bit_identical(linear: Callable[..., Any], tmp_path: Path, step: int) -> None:
-    def train(folder: str, *observers: Any) -> list[Run]:
-        plan = TrainingPlan(30, 3, 10, observers=observers or (Evaluation(),))
-        records = [MemberRecord(tmp_path / folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
-        return train_population(Population(linear(range(20)), [SETTINGS] * 20), records, plan)
+Training = Callable[..., list[Run]]
 
-    rules: dict[int, list[Any]] = {}
-    history = train("free")[4].metrics()
-    rules[4] = [NormAbove(history.query("step == 12").value.item() * (1 - 1e-9))]
-    whole = train("whole")
+
+@pytest.fixture(scope="module")
+def train_twenty(linear: Callable[..., Any]) -> Training:
+    """Trains twenty members, some with stopping rules."""
+
+    def train(folder: Path, rules: Mapping[int, Any], observer: Any = Evaluation()) -> list[Run]:  # noqa: B008
+        records = [MemberRecord(folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
+        population = Population(linear(range(20)), [SETTINGS] * 20)
+        return train_population(population, records, TrainingPlan(30, 3, 10, observers=(observer,)))
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def one_ends(train_twenty: Training, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Any], list[Run]]:
+    """A rule that ends one member at step 12, and the undisturbed training with it."""
+    history = train_twenty(tmp_path_factory.mktemp("free"), {})[4].metrics()
+    rules = {4: [NormAbove(history.query("step == 12").value.item() * (1 - 1e-9))]}
+    return rules, train_twenty(tmp_path_factory.mktemp("whole"), rules)
+
+
+@pytest.mark.parametrize("step", [3, 12, 15, 18, 21])
+def test_resume_around_an_early_stop_is_bit_identical(
+    train_twenty: Training, one_ends: tuple[dict[int, Any], list[Run]], tmp_path: Path, step: int
+) -> None:
+    rules, whole = one_ends
     with pytest.raises(RuntimeError, match="went away"):
-        train("cut", At(step, crash))
-    for one, other in zip(train("cut"), whole, strict=True):
+        train_twenty(tmp_path, rules, At(step, crash))
+    for one, other in zip(train_twenty(tmp_path, rules), whole, strict=True):
         assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
         pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
 
 
+class SizesAfterStep12:
+    """An observer that evaluates and notes how many members there are."""
+
+    def __init__(self) -> None:
+        self.sizes: set[int] = set()
+
+    def observe(self, population: Population, step: int) -> list[Measurement]:
+        if step > 12:
+            self.sizes.add(len(population.members))
+        return population.evaluate()
+
+
+FOUR_END: dict[int, Any] = {member: [FromStep(12)] for member in (4, 5, 9, 11)}
+
+
+@pytest.fixture(scope="module")
+def four_end(train_twenty: Training, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """The undisturbed training in which four members end at step 12."""
+    sizes = SizesAfterStep12()
+    runs = train_twenty(tmp_path_factory.mktemp("four"), FOUR_END, sizes)
+    assert sizes.sizes == {16}
+    return runs
+
+
 @pytest.mark.parametrize("recorded", range(4))
 def test_kill_while_ends_are_recorded_lets_all_of_them_end(
-    linear: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: int
+    train_twenty: Training, four_end: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: int
 ) -> None:
-    sizes: set[int] = set()
-
-    @dataclass
-    class Sizes:
-        def observe(self, population: Population, step: int) -> list[Measurement]:
-            if step > 12:
-                sizes.add(len(population.members))
-            return population.evaluate()
-
-    def train(folder: str) -> list[Run]:
-        plan = TrainingPlan(30, 3, 10, observers=(Sizes(),))
-        records = [MemberRecord(tmp_path / folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
-        return train_population(Population(linear(range(20)), [SETTINGS] * 20), records, plan)
-
-    rules = {member: [FromStep(12)] for member in (4, 5, 9, 11)}
-    whole = train("whole")
-    assert sizes == {16}
-    ends = iter(range(5))
+    sizes, ends = SizesAfterStep12(), iter(range(5))
     note = RunWriter.note
 
     def fails_once(writer: RunWriter, status: str, **known: Any) -> None:
@@ -158,14 +182,14 @@ def test_kill_while_ends_are_recorded_lets_all_of_them_end(
 
     monkeypatch.setattr(RunWriter, "note", fails_once)
     with pytest.raises(RuntimeError, match="went away"):
-        train("cut")
+        train_twenty(tmp_path, FOUR_END, sizes)
     monkeypatch.setattr(RunWriter, "note", note)
-    for one, other in zip(train("cut"), whole, strict=True):
+    for one, other in zip(train_twenty(tmp_path, FOUR_END, sizes), four_end, strict=True):
         assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
         assert one.environment.get("reason") == other.environment.get("reason")
         assert one.checkpoints() == other.checkpoints()
         pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
-    assert sizes == {16}
+    assert sizes.sizes == {16}
 
 
 def test_member_that_leaves_the_numbers_in_its_last_step_has_diverged(

@@ -1,4 +1,6 @@
 import importlib
+import multiprocessing
+from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType
 
@@ -6,6 +8,7 @@ import pytest
 
 from anchorlab.engine import Monitor, Progress, Run, train_in_processes
 from anchorlab.errors import Interrupted
+from anchorlab.experiments import train
 
 # Workers import the function that they run, hence a module of its own.
 WORK = """
@@ -30,8 +33,17 @@ def work(item, monitor):
 """
 
 
+@pytest.fixture(scope="module")
+def server() -> None:
+    """Start the server that forks all workers of this process, later tests' too, with what those need."""
+    multiprocessing.set_forkserver_preload([train.__module__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONSAFEPATH", "1")
+        forkserver.ensure_running()
+
+
 @pytest.fixture
-def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def pool(server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (tmp_path / "pool_work.py").write_text(WORK)
     monkeypatch.syspath_prepend(tmp_path)
     return importlib.import_module("pool_work")

@@ -36,6 +36,7 @@ from anchorlab.errors import FolderInUse, InputError, Interrupted
 
 SETTINGS = OptimizerSettings("adamw", Schedule(1e-3, 1e-2, 1e-3, 5, 30), weight_decay=0.1, clip_norm=1.0)
 STORE_BYTES = 80 * 2**20
+NOT_NICE = {"RAY_worker_niceness": "0"}  # Ray's processes would wait for those of tests that run beside these
 
 
 class Hold:
@@ -103,12 +104,15 @@ def have_two_machines(cluster: Cluster) -> None:
 def cluster() -> Iterator[Cluster]:
     # The driver's machine does not train, and the workers cannot import this module.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    cluster = Cluster(True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
-    have_two_machines(cluster)
-    ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NOT_NICE.items():
+            patch.setenv(name, value)
+        cluster = Cluster(True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
+        have_two_machines(cluster)
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture
@@ -330,7 +334,7 @@ def stopped_driver(folder: Path, number: int, *options: str) -> tuple[int, str]:
     """Run PROGRAM, send it a signal when its item has begun, and return its exit code and messages."""
     (folder / "program.py").write_text(PROGRAM)
     command = [sys.executable, str(folder / "program.py"), str(folder), *options]
-    environment = os.environ | {"HOME": str(folder)}  # Ray keeps a token there
+    environment = os.environ | NOT_NICE | {"HOME": str(folder)}  # Ray keeps a token there
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     deadline = time.monotonic() + 60
     while not (folder / "run/config.json").exists():

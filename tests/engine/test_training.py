@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_experiments import small
 from small_trainings import PLAN, SETTINGS, At, crash, run
 
+from anchorlab.cli import main
 from anchorlab.engine import (
     Evaluation,
     Measurement,
@@ -62,9 +63,16 @@ def test_saved_model_gives_the_recorded_accuracy(sequences: Callable[..., Any], 
     assert (answers == rows.labels[:20]).double().mean().item() == pytest.approx(opened.final("test"))
 
 
+@pytest.fixture(scope="module")
+def whole(sequences: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Two members that were trained without a break."""
+    return run(sequences([0, 1]), tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize("step", [5, 10, 15, 25, 30])
-def test_crash_and_resume_is_bit_identical(sequences: Callable[..., Any], tmp_path: Path, step: int) -> None:
-    whole = run(sequences([0, 1]), tmp_path / "whole")
+def test_crash_and_resume_is_bit_identical(
+    sequences: Callable[..., Any], whole: list[Run], tmp_path: Path, step: int
+) -> None:
     with pytest.raises(RuntimeError, match="went away"):
         run(sequences([0, 1]), tmp_path / "cut", interrupted_at(step, crash))
     cut = run(sequences([0, 1]), tmp_path / "cut")
@@ -87,13 +95,14 @@ def test_interrupt_saves_and_resumes_bit_identically(sequences: Callable[..., An
 
 def test_killed_process_resumes_bit_identically(tmp_path: Path) -> None:
     # A real process, really killed: the command line's own way from nothing to the finished run.
-    def command(out: str) -> list[str]:
+    def arguments(out: Path) -> list[str]:
         fields = ["model=post_ln", "width=16", "train_rows=2000", "test_rows=100", "ood_rows=100", "device=cpu"]
         settings = [word for field in [*fields, "checkpoint_every=10"] for word in ("--set", field)]
-        return [sys.executable, "-P", "-m", "anchorlab", "train", "identity", "--steps", "600", *settings, "--out", out]
+        return ["train", "identity", "--steps", "600", *settings, "--out", str(out)]
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen(command(str(killed)), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-P", "-m", "anchorlab", *arguments(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(killed.glob("checkpoints/step-*0.safetensors")):
         assert process.poll() is None, "the training ended before it could be killed"
@@ -103,7 +112,9 @@ def test_killed_process_resumes_bit_identically(tmp_path: Path) -> None:
     process.wait()
     assert Run.open(killed).status == "running"
     for out in (killed, whole):
-        subprocess.run(command(str(out)), check=True, capture_output=True)
+        with pytest.raises(SystemExit) as ended:
+            main(arguments(out))
+        assert not ended.value.code
     pd.testing.assert_frame_equal(Run.open(killed).metrics(), Run.open(whole).metrics(), check_exact=True)
 
 

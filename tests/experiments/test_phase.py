@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_written(plane: Path, monkeypatch: pytest.Monkey
 
 
 def test_real_runs_end_as_a_page_with_their_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = {"task": "composite", "model": "post_ln", "width": 16, "layers": 1, "heads": 1, "steps": 3, "device": "cpu"}
+    small = {"task": "composite", "model": "lstm", "width": 16, "layers": 1, "steps": 3, "device": "cpu"}
     rows = {"batch_size": 64, "train_rows": 200, "test_rows": 40, "ood_rows": 40}
     for gamma in (0.4, 0.8):
         train(Experiment(**small, **rows, initialization_rate=gamma), tmp_path / f"gamma{gamma}", progress=False)

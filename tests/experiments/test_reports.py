@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from anchorlab.cli import main
 from anchorlab.cli.analyze import _NAMES
 from anchorlab.engine import Run
 from anchorlab.errors import InputError
-from anchorlab.experiments import analyze, train, write_report
+from anchorlab.experiments import Analysis, analyze, train, write_report
 
+pytestmark = pytest.mark.usefixtures("brief")
 SAMPLES = 60
 
 
@@ -24,6 +26,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("one", 0), ("two", 1)):
         train(small(seed=seed, checkpoint_every=5, keep_checkpoints=True), folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def analysis(runs: Path) -> Analysis:
+    """Everything that there is to say about one of them."""
+    return analyze(runs / "one", samples=SAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +47,8 @@ def call(*arguments: str) -> int:
     return int(stopped.value.code or 0)
 
 
-def test_every_finding_has_its_files(runs: Path) -> None:
-    found = analyze(runs / "one", samples=SAMPLES)
+def test_every_finding_has_its_files(analysis: Analysis, runs: Path) -> None:
+    found = analysis
     assert found.folder == runs / "one/analysis"
     assert {finding.field for finding in found.findings} == set(analyses())
     expected = {f"{finding.field}.csv" for finding in found.findings if finding.table is not None}
@@ -73,15 +81,15 @@ def test_only_what_was_asked_for_is_measured_and_written(runs: Path, tmp_path: P
     assert found.explanation.readout is None
 
 
-def test_same_analysis_again(runs: Path, tmp_path: Path) -> None:
+def test_same_analysis_again(analysis: Analysis, runs: Path, tmp_path: Path) -> None:
     drawn = ["heads", "readout", "key_masked", "second_anchor_masked", "embedding", "condensation_survey"]
-    for name in ("a", "b"):
-        analyze(runs / "one", only=drawn, out=tmp_path / name, samples=SAMPLES)
-    files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    again = analyze(runs / "one", only=drawn, out=tmp_path, samples=SAMPLES).folder
+    files = {path.name for path in again.iterdir()}
+    assert {Path(name).stem for name in files} == set(drawn)
+    assert all((analysis.folder / name).read_bytes() == (again / name).read_bytes() for name in files)
 
 
-def test_report_of_one_run_and_of_several(runs: Path, tmp_path: Path) -> None:
+def test_report_of_one_run_and_of_several(runs: Path, recurrent: Path, tmp_path: Path) -> None:
     page = write_report([runs], samples=SAMPLES)
     assert page == runs / "report.html"
     text = page.read_text()
@@ -89,7 +97,7 @@ def test_report_of_one_run_and_of_several(runs: Path, tmp_path: Path) -> None:
     assert f"anchorlab report {runs} --samples {SAMPLES} --seed 0" in text
     assert "networks side by side" in text
     assert len(text.encode()) < 10_000_000
-    other = write_report([runs / "one"], out=tmp_path / "one.html", samples=SAMPLES)
+    other = write_report([recurrent], out=tmp_path / "one.html", samples=SAMPLES)
     assert "One network" in other.read_text()
     assert "one.html" in other.read_text()
 
@@ -110,7 +118,11 @@ class TestCommands:
         assert "What the heads do (heads)\n  Layer 1 head 1" in printed
         assert printed.splitlines()[-1] == f"tables and figures: {runs}/one/analysis"
 
-    def test_analyze_as_json(self, recurrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_analyze_as_json_leaves_nothing_of_an_older_analysis(
+        self, recurrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for stale in ("heads.csv", "heads.png", "metrics.csv"):
+            (tmp_path / stale).write_text("old")
         assert call("analyze", str(recurrent), "--samples", "40", "--out", str(tmp_path), "--json") == 0
         findings = json.loads(capsys.readouterr().out)["findings"]
         assert findings["heads"] == {
@@ -120,6 +132,8 @@ class TestCommands:
             "figure": None,
         }
         assert findings["metrics"]["table"] == str(tmp_path / "metrics.csv")
+        assert not list(tmp_path.glob("heads.*"))
+        assert "old" not in (tmp_path / "metrics.csv").read_text()
 
     def test_help_names_every_analysis(self) -> None:
         assert set(_NAMES.split(", ")) == set(analyses())
@@ -167,13 +181,6 @@ class TestCommands:
     def test_no_checkpoints(self, recurrent: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("analyze", str(recurrent), "--only", "condensation_history") == 2
         assert "checkpoints: there is none; train with keep_checkpoints=true" in capsys.readouterr().err
-
-    def test_own_analysis_leaves_nothing_of_an_older_one(self, recurrent: Path, tmp_path: Path) -> None:
-        for stale in ("heads.csv", "heads.png", "metrics.csv"):
-            (tmp_path / stale).write_text("old")
-        assert call("analyze", str(recurrent), "--samples", "40", "--out", str(tmp_path)) == 0
-        assert not list(tmp_path.glob("heads.*"))
-        assert "old" not in (tmp_path / "metrics.csv").read_text()
 
     def test_diverged_run_is_told_as_such(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         train(small(), tmp_path / "run")
@@ -241,9 +248,14 @@ class TestCommands:
         ],
     )
     def test_run_without_a_needed_file(
-        self, file: str, message: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        file: str,
+        message: str | None,
+        recurrent: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
-        train(small(), tmp_path / "run")
+        shutil.copytree(recurrent, tmp_path / "run")
         (tmp_path / "run" / file).rename(tmp_path / "away")
         code = call("analyze", str(tmp_path / "run"), "--samples", "20")
         error = capsys.readouterr().err

@@ -206,45 +206,59 @@ def test_models_of_runs_open_with_plain_transformers(tmp_path: Path) -> None:
         torch.testing.assert_close(plain(tokens).logits, models.load(run.folder / "model")(tokens).logits)
 
 
-def stop_pool(tmp_path: Path, number: int) -> subprocess.CompletedProcess[str]:
-    """Train two members in a pool, send a signal to the parent alone once both have begun, and return its end."""
-    program = (
-        "import sys; from anchorlab.cli import main; from anchorlab.cli import app as module\n"
-        "from anchorlab import Experiment, sweep\n"
-        "@module.app.command('pool')\n"
-        "def pool(out: str) -> None:\n"
-        "    members = {str(seed): Experiment(task='identity', model='post_ln', width=16, train_rows=500,\n"
-        "        steps=200_000, checkpoint_every=100_000, seed=seed, device='cpu') for seed in (0, 1)}\n"
-        "    sweep(members, out, placement='pool')\n"
-        "main(['pool', sys.argv[1]])\n"  # no guard: a script may train in a pool without one
-    )
-    script = tmp_path / "program.py"
-    script.write_text(program)
-    process = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 90
-    while len(list(tmp_path.glob("*/config.json"))) < 2:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(number)
+# Trains two members in a pool in every given folder, one after the other, and tells how each training ended.
+POOLS = """
+import sys
+from anchorlab import Experiment, sweep
+from anchorlab.cli import app as module, main
+
+@module.app.command("pool")
+def pool(out: str) -> None:
+    fixed = dict(task="identity", model="post_ln", width=16, train_rows=500, device="cpu")
+    steps = dict(steps=200_000, checkpoint_every=100_000)
+    sweep({str(seed): Experiment(**fixed, **steps, seed=seed) for seed in (0, 1)}, out, placement="pool")
+
+*others, last = sys.argv[1:]
+for out in others:
+    try:
+        main(["pool", out])
+    except SystemExit as ended:
+        print(ended.code, file=sys.stderr)
+main(["pool", last])
+"""  # no guard: a script may train in a pool without one
+
+
+def stop_pools(folder: Path, *numbers: int) -> tuple[int, str]:
+    """Send one signal after the other to the parent of pools, each when both members have begun; return its end."""
+    script, outs = folder / "program.py", [folder / str(number) for number in numbers]
+    script.write_text(POOLS)
+    process = subprocess.Popen([sys.executable, str(script), *map(str, outs)], stderr=subprocess.PIPE, text=True)
+    for out, number in zip(outs, numbers, strict=True):
+        deadline = time.monotonic() + 90
+        while len(list(out.glob("*/config.json"))) < 2:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    return subprocess.CompletedProcess([], process.returncode, "", errors)
+    return process.returncode, errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_pool_saves_every_member(tmp_path: Path, number: int) -> None:
-    ended = stop_pool(tmp_path, number)
-    assert (ended.returncode, "Traceback" in ended.stderr) == (3, False), ended.stderr
-    for seed in ("0", "1"):
-        run = Run.open(tmp_path / seed)
-        assert run.status == "interrupted"
-        assert run.checkpoints() == [run.environment["step"]]
+def test_stopped_pools_save_every_member(tmp_path: Path) -> None:
+    code, errors = stop_pools(tmp_path, signal.SIGINT, signal.SIGTERM)
+    assert (code, "Traceback" in errors) == (3, False), errors
+    assert errors.splitlines().count("3") == 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for seed in ("0", "1"):
+            run = Run.open(tmp_path / str(number) / seed)
+            assert run.status == "interrupted"
+            assert run.checkpoints() == [run.environment["step"]]
 
 
 def test_killed_parent_takes_its_workers_along(tmp_path: Path) -> None:
-    stop_pool(tmp_path, signal.SIGKILL)
+    stop_pools(tmp_path, signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while {Run.open(tmp_path / seed).status for seed in "01"} != {"interrupted"}:
+    while {Run.open(tmp_path / str(signal.SIGKILL) / seed).status for seed in "01"} != {"interrupted"}:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -1,8 +1,15 @@
-"""Experiments that train in a moment."""
+"""Experiments that train, and explanations that are made, in a moment."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import pytest
+from sklearn.manifold import TSNE
+
 from anchorlab import Experiment
+from anchorlab.analysis import embedding, projection
 
 SMALL: dict[str, Any] = {
     "model": "post_ln",
@@ -21,3 +28,12 @@ SMALL: dict[str, Any] = {
 def small(**settings: Any) -> Experiment:
     """An experiment of ten steps, with some other settings."""
     return Experiment(**(SMALL | settings))
+
+
+@contextmanager
+def brief_geometry() -> Iterator[None]:
+    """Few steps of t-SNE and few shuffles, which take most of an explanation's time, where nothing depends on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(projection, "TSNE", partial(TSNE, max_iter=250))
+        patch.setattr(embedding, "_SHUFFLES", 20)
+        yield

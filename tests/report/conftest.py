@@ -1,11 +1,15 @@
-"""Explanations of two small untrained networks, with a recorded history."""
+"""Explanations of two small untrained networks, with a recorded history, and the page that shows both."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from small_experiments import brief_geometry
 
-from anchorlab import models, tasks
+from anchorlab import models, report, tasks
 from anchorlab.analysis import Explanation, explain
 
 
@@ -46,7 +50,23 @@ def held_run() -> type[HeldRun]:
 
 @pytest.fixture(scope="session")
 def explanations() -> list[Explanation]:
-    task = tasks.create("composite")
-    return [
-        explain(HeldRun(name, task, rate=rate), samples=200) for name, rate in (("memorising", 0.3), ("reasoning", 0.5))
-    ]
+    task, rates = tasks.create("composite"), {"memorising": 0.3, "reasoning": 0.5}
+    with brief_geometry():
+        found = [explain(HeldRun(name, task, rate=rate), samples=200) for name, rate in rates.items()]
+    return [with_attention_at_three_steps(explanation) for explanation in found]
+
+
+def with_attention_at_three_steps(explanation: Explanation) -> Explanation:
+    """As if its attention had been even at first and half as it is now in the middle."""
+    assert explanation.attention is not None
+    last = explanation.attention.trained
+    even = np.tril(np.ones_like(last)) / np.arange(1, last.shape[-1] + 1)[:, None]
+    history = np.stack([even, (even + last) / 2, last])
+    return replace(explanation, attention=replace(explanation.attention, steps=(0, 50, 100), weights=history))
+
+
+@pytest.fixture(scope="session")
+def report_path(explanations: list[Explanation], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    assert report.write(explanations, path, command="anchorlab run composite --seed 0") == path
+    return path

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from browser import chromium, text_contrasts
 
 from anchorlab import models, report, tasks
 from anchorlab.analysis import Explanation, explain, fresh_row_seed
@@ -15,6 +16,7 @@ from anchorlab.errors import InputError
 from anchorlab.report import condensation_figures, downloads, geometry_figures, head_figures, page, readout_figures
 from anchorlab.report.section_kinds import section_kinds
 
+pytestmark = pytest.mark.usefixtures("brief")
 SHOWN = 12  # sections with a figure, of an untrained network without kept checkpoints
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 RAW = {"style", "script"}
@@ -63,10 +65,8 @@ def decoded(uri: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def written(explanations, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    assert report.write(explanations, path, command="anchorlab run composite --seed 0") == path
-    return path.read_text(encoding="utf-8")
+def written(report_path):
+    return report_path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +243,10 @@ def test_absent_sections_give_their_reason(held_run):
 
 def test_members_without_a_section_beside_members_with_it(explanations, held_run):
     recurrent = explain(held_run("lstm", tasks.create("composite"), model="lstm"), samples=50)
-    document = Document(report.render([explanations[0], recurrent]))
-    assert len(document.all("img")) == SHOWN + 6 + 1
+    fields = ("attention", "heads", "readout", "condensation", "condensation_survey")
+    transformer = replace(bare(explanations[0]), **{field: getattr(explanations[0], field) for field in fields})
+    document = Document(report.render([transformer, recurrent]))
+    assert len(document.all("img")) == (1 + len(fields)) + 6 + 1
 
 
 @pytest.mark.parametrize("name", ["working_memory", "classification", "statistical"])
@@ -289,3 +291,68 @@ def test_four_heads_and_layers_are_drawn(held_run):
     found = explain(run, only=["attention", "heads", "condensation_survey"], samples=30)
     assert found.attention.trained.shape[:2] == (4, 4)
     assert "layer 4 head" in Document(report.render([found])).text
+
+
+# the page as a reader opens it
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+def test_page_opens_without_a_problem_or_a_request(browser, report_path):
+    with browser.open(report_path) as opened:
+        assert opened.locator("h1").inner_text().startswith("Two networks")
+        assert opened.locator(".attention-view").count() == 2
+        broken = "images => images.filter(image => !image.complete || !image.naturalWidth).length"
+        assert opened.eval_on_selector_all("img", broken) == 0
+
+
+def test_narrow_window_needs_no_sideways_scrolling(browser, report_path):
+    with browser.open(report_path, width=340) as opened:
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 340
+
+
+def test_page_is_complete_without_scripts(browser, report_path):
+    with browser.open(report_path, javascript=False) as opened:
+        assert opened.locator("#attention").is_visible()
+        assert opened.locator(".attention > img").first.is_visible()
+        assert opened.locator(".attention input").count() == 0
+
+
+def test_every_section_is_reached_from_the_contents(browser, report_path):
+    with browser.open(report_path) as opened:
+        links = opened.locator("nav a")
+        for number in range(links.count()):
+            target = links.nth(number).get_attribute("href")
+            assert target is not None
+            assert opened.locator(target).count() == 1
+
+
+def test_slider_and_keyboard_work_in_every_member(browser, report_path):
+    with browser.open(report_path) as opened:
+        for member in range(2):
+            view = opened.locator(".attention-view").nth(member)
+            before = view.get_by_role("status").inner_text()
+            view.locator("input[type=range]").focus()
+            opened.keyboard.press("Home")
+            assert view.locator(".attention-step").inner_text().startswith("0")
+            assert view.get_by_role("status").inner_text() != before
+            assert "0.11" in view.get_by_role("status").inner_text()  # the last of nine positions, evenly
+
+
+def test_downloads_are_offered_for_every_figure(browser, report_path):
+    with browser.open(report_path) as opened:
+        figures, links = opened.locator("figure:has(img)"), opened.locator("figure a[download]")
+        assert figures.count() == links.count() > 20
+        with opened.expect_download() as started:
+            opened.locator("#heads").locator("..").locator("a[download]").first.click()
+        assert started.value.suggested_filename == "memorising-heads.csv"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_has_contrast(browser, report_path, dark):
+    with browser.open(report_path, dark=dark) as opened:
+        assert all(ratio >= 4.5 for _, _, ratio in text_contrasts(opened.locator("main")))
