@@ -17,7 +17,7 @@ demo: $(VENV)/.installed  ## train a memorising and a reasoning network, explain
 	@echo "Open this file in a browser: $(CURDIR)/runs/demo/report.html"
 
 test: $(VENV)/.installed  ## run the tests against the installed package
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed  ## style and types
 	$(VENV)/bin/ruff check .

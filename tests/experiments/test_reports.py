@@ -126,7 +126,7 @@ class TestCommands:
         assert call("analyze", str(recurrent), "--samples", "40", "--out", str(tmp_path), "--json") == 0
         findings = json.loads(capsys.readouterr().out)["findings"]
         assert findings["heads"] == {
-            "text": "model: LSTMForCausalLM has no attention",
+            "text": "model: LSTMForCausalLM has no attention that goes through Hugging Face's AttentionInterface",
             "measured": False,
             "table": None,
             "figure": None,
