@@ -21,6 +21,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def entry_device(model: nn.Module) -> torch.device:
+    """Where tokens go in: to the first weights of a model on several devices; accelerate moves them from the CPU."""
+    devices = (parameter.device for parameter in model.parameters())
+    return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
+
+
 def batches(
     model: nn.Module, tokens: Int[np.ndarray, "n length"], batch: int
 ) -> Iterator[tuple[int, Int[Tensor, "rows length"]]]:
@@ -30,7 +36,7 @@ def batches(
     """
     if len(tokens) == 0:
         raise ValueError("tokens: no rows to answer")
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = entry_device(model)
     for start in range(0, len(tokens), batch):
         yield start, torch.from_numpy(tokens[start : start + batch].astype(np.int64)).to(device)
 

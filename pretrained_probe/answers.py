@@ -14,10 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from anchorlab.analysis.predictions import evaluating
+from anchorlab.analysis.predictions import entry_device, evaluating
 from anchorlab.errors import InputError
 
-from .layers import entry_device
 from .prompts import Prompt, PromptSet, check_prompts
 
 Change = Callable[[list[int]], AbstractContextManager[object]]

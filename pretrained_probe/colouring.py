@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from anchorlab.analysis.predictions import entry_device
 from anchorlab.engine.memory import is_out_of_memory
 from anchorlab.errors import InputError
 from anchorlab.models.quiet import quietly
 
 from .fitting import out_of_memory
-from .layers import entry_device
 from .loading import Pretrained
 from .prompts import context_length
 

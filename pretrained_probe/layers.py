@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from anchorlab.analysis.attention_hooks import attention_modules
 from anchorlab.analysis.parts import first, replaced, with_first
+from anchorlab.analysis.predictions import entry_device
 from anchorlab.errors import InputError
 
 
@@ -42,12 +43,6 @@ def blocks_of(model: nn.Module) -> tuple[nn.Module, ...]:
             raise InputError(f"model: the layers of {type(model).__name__} are no list in which each has attention")
         blocks.append(model.get_submodule(f"{before}.{layer}"[1:]))
     return tuple(blocks)
-
-
-def entry_device(model: PreTrainedModel) -> torch.device:
-    """Where tokens go in: to the first weights of a model on several devices; accelerate moves them from the CPU."""
-    devices = (parameter.device for parameter in model.parameters())
-    return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
 
 def block_outputs(model: PreTrainedModel) -> list[Any]:

@@ -15,10 +15,10 @@ from anchorlab.analysis import HeadScores, join_scores
 from anchorlab.analysis.attention import sight_of
 from anchorlab.analysis.attention_sums import AttentionSums, Read
 from anchorlab.analysis.heads import score_sums
-from anchorlab.analysis.predictions import evaluating
+from anchorlab.analysis.predictions import entry_device, evaluating
 from anchorlab.errors import InputError
 
-from .layers import advance, block_outputs, blocks_of, entering, entry_device
+from .layers import advance, block_outputs, blocks_of, entering
 from .prompts import Prompt, PromptSet, check_prompts, context_length
 from .streaming import streamed_attention
 

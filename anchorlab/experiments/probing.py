@@ -108,8 +108,7 @@ def compare_probes(
 
     The page is `out`, by default `probes/comparison.html`. Each of `models` is the folder of a finished probe, or a
     model, which is probed first with `settings`, those of `probe` without `out`; finished ones are shown as they are.
-    Raises `InputError` as `probe` does,
-    and for fewer than two models or more than eight.
+    Raises `InputError` as `probe` does, and for fewer than two models or more than eight.
     """
     names = [str(model) for model in models]
     if not 2 <= len(names) <= _MOST_MODELS:

@@ -15,7 +15,7 @@ from anchorlab.analysis.attention import sight_of
 from anchorlab.analysis.attention_sums import AttentionSums, Read
 from anchorlab.analysis.parts import residual_stream
 from anchorlab.errors import InputError
-from anchorlab.pretrained_probe import streaming
+from anchorlab.pretrained_probe import Pretrained, probe_model, streaming
 from anchorlab.pretrained_probe.layers import advance, block_outputs, blocks_of, entering
 from anchorlab.pretrained_probe.prompts import Prompt, PromptSet, prompt_from_ids
 from anchorlab.pretrained_probe.scoring import score_prompts
@@ -290,6 +290,10 @@ def test_a_model_whose_weights_are_elsewhere_is_scored_too() -> None:
     expected = score_prompts(model, prompt_set(rows), offsets=OFFSETS)
     accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
     assert_same(score_prompts(model, prompt_set(rows), offsets=OFFSETS), expected)
+    pretrained = Pretrained("offloaded", model, None, {})
+    found = probe_model(pretrained, prompt_set(rows))
+    assert found.attention is not None
+    np.testing.assert_allclose(found.attention.weights.sum(-1), 1, atol=1e-5)
 
 
 def test_half_precision_is_near() -> None:
