@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -57,3 +58,31 @@ def tables(document: Document) -> dict[str, pd.DataFrame]:
         name: pd.read_csv(io.BytesIO(base64.b64decode(address.split("base64,")[1])), keep_default_na=False)
         for name, address in links.items()
     }
+
+
+def assert_no_outside_address(document: Document, text: str) -> None:
+    for _, attributes in document.elements:
+        for name in ("src", "href", "action", "srcset", "poster", "data"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert not re.search(r"(?:https?:)?//|@import|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+
+
+def assert_structure_for_keyboard_and_screen_reader(document: Document) -> None:
+    tags = [tag for tag, _ in document.elements]
+    assert tags.count("main") == tags.count("nav") == tags.count("h1") == 1
+    levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids = [attributes["id"] for _, attributes in document.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in document.elements:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids
+    assert tags.count("caption") == tags.count("table")
+    assert all(header.get("scope") in ("row", "col") for header in document.all("th"))
+
+
+def assert_every_image_says_its_finding_with_numbers(document: Document) -> None:
+    alts = [image["alt"] for image in document.all("img")]
+    assert all(len(alt) > 60 and re.search(r"\d", alt) for alt in alts)
+    assert len(set(alts)) == len(alts)
