@@ -56,7 +56,8 @@ def show_model(
         typer.Option(
             "--rule",
             help="Initialization rule: arxiv-2405.05409 (std = d_in^-gamma, the default), arxiv-2501.08537 "
-            "(std = d_model^-gamma), scaled-lecun (std = gamma / sqrt(d_in)) or pytorch (no gamma).",
+            "(std = d_model^-gamma), scaled-lecun (std = gamma / sqrt(d_in)), constant (std = gamma) or "
+            "pytorch (no gamma).",
         ),
     ] = None,
     components: Annotated[

@@ -27,13 +27,16 @@ class OptimizerSettings:
 
     `adamw` decouples weight decay, `adam` adds it to the gradient (L2), `sgd` and `gd` are torch's SGD (`gd` is used
     with the whole data set as its batch). `decay_scope` says which parameters decay: `all` as in the papers, or
-    `matrices` (two or more dimensions: no biases, no LayerNorm). `clip_norm` bounds this member's global gradient norm.
+    `matrices` (two or more dimensions: no biases, no LayerNorm). `decay_window` is when they decay: from its first unit
+    of the schedule (step or epoch) up to its second, both rounded to whole steps; None: always. `clip_norm` bounds this
+    member's global gradient norm.
     """
 
     name: OptimizerName
     schedule: Schedule
     weight_decay: float = 0.0
     decay_scope: DecayScope = "all"
+    decay_window: tuple[float, float] | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.0
     clip_norm: float | None = None
@@ -42,6 +45,14 @@ class OptimizerSettings:
     def rule(self) -> str:
         """The update rule; `gd` is `sgd` on one large batch."""
         return "sgd" if self.name == "gd" else self.name
+
+    def decay(self, step: int, steps_per_epoch: int) -> float:
+        """Weight decay of optimizer step `step` (counted from 0)."""
+        if self.decay_window is None:
+            return self.weight_decay
+        unit = 1 if self.schedule.unit == "step" else steps_per_epoch
+        start, end = (round(edge * unit) for edge in self.decay_window)
+        return self.weight_decay if start <= step < end else 0.0
 
 
 class PopulationOptimizer:
@@ -77,7 +88,7 @@ class PopulationOptimizer:
 
     def _row(self, settings: OptimizerSettings, step: int, steps_per_epoch: int) -> list[float]:
         rate = settings.schedule.rate(step, steps_per_epoch)
-        matrices = settings.weight_decay
+        matrices = settings.decay(step, steps_per_epoch)
         vectors = matrices if settings.decay_scope == "all" else 0.0
         if self.rule == "sgd":
             return [matrices, vectors, rate, settings.momentum]

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.models import load
+from anchorlab.provenance import code_version
 
 from .locks import LOCK, FolderLock
 from .monitor import Progress
@@ -243,12 +244,13 @@ def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def environment(device: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a run happens: versions, device, git commit, seeds."""
+    """Where a run happens: versions, a hash of the training code, device, git commit, seeds."""
     return {
         "status": "running",
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {package: version(package) for package in _PACKAGES},
+        "code_version": code_version(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),

@@ -26,6 +26,7 @@ PositiveInt = Annotated[int, _Number, Field(gt=0)]
 FiniteFloat = Annotated[float, _Number, Field(allow_inf_nan=False)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
+Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 _DEFAULT_BATCH = 256
 _DEFAULT_RATE = 0.5
@@ -39,15 +40,21 @@ class Experiment:
     Data:
         task, preset, task_fields: an anchor task (see `anchorlab.tasks.create`), of which `train_rows`, `test_rows` and
             `ood_rows` rows are drawn from `data_seed`. The same seed orders the batches.
-        data: instead of a task, a folder or a Parquet or JSON-lines file with columns `input_ids`, `label` and
-            optionally `group`. Without a test split, a tenth of the rows (at most `test_rows`) is held out.
+        data: instead of a task, a folder (of SPLIT.parquet or SPLIT.jsonl) or a Parquet or JSON-lines file. Columns:
+            `input_ids`, optionally `group`, and either `label`, the token behind the row, or `labels`: as many entries
+            as `input_ids`, the token itself where it is to be predicted from those before it, else -100; rows may then
+            differ in length. Without a test split, a tenth of the rows (at most `test_rows`) is held out. A
+            `tokenizer.json` in the folder says how many token ids there are, else the largest in the rows does.
 
     Network:
         model, layers, heads, width (d_model), head_width (d_k), feed_forward_width (d_ff), model_options: see
-            `anchorlab.models.build`; None stands for the model's default.
+            `anchorlab.models.build`; None stands for the model's default. With model `factory` a function of your own
+            makes the network: `model_options={"factory": "my_net.py:make"}` (see `anchorlab.models.factory`).
+            With model `pretrained` training goes on from a saved one: `model_options={"folder": "my_model"}` and
+            `initialization_rule="own"`.
         initialization_rate: γ: weights have standard deviation d_in^-γ, so larger γ means smaller weights. None stands
             for 0.5, or for nothing if the rule takes no rate. For `initialization_rule`, `component_rates` and
-            `initialization_distribution` see `anchorlab.models.initialize`.
+            `initialization_distribution` see `anchorlab.models.initialize`; `own` keeps what a factory draws.
         seed: of the initialization alone.
 
     Optimization:
@@ -56,7 +63,8 @@ class Experiment:
             and falls as a cosine to `final_learning_rate` at the end of training (defaults: a tenth of the peak, 5 % of
             the training, a tenth of the peak). `schedule_unit`: the schedule moves with every step or once per epoch;
             `warmup` counts these units.
-        weight_decay: λ; `decay_scope`: `all` parameters, as in the papers, or `matrices` only.
+        weight_decay: λ; `decay_scope`: `all` parameters, as in the papers, or `matrices` only. `weight_decay_window`:
+            the part of training with decay, such as (0.25, 0.5) for the second quarter; None: all of it.
         clip_norm: bound on the gradient norm; None: no clipping.
         batch_size: rows a step, or `all`; None stands for 256, and for all rows with `gd`.
         steps, epochs: how long; give one of them.
@@ -105,6 +113,7 @@ class Experiment:
     warmup: NonNegativeFloat | None = None
     weight_decay: NonNegativeFloat = 0.01
     decay_scope: Literal["all", "matrices"] = "all"
+    weight_decay_window: tuple[Share, Share] | None = None
     betas: tuple[FiniteFloat, FiniteFloat] = (0.9, 0.999)
     momentum: NonNegativeFloat = 0.0
     clip_norm: PositiveFloat | None = 1.0
@@ -124,12 +133,13 @@ class Experiment:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        check_known("model", self.model, models.names())
-        check_known("initialization_rule", self.initialization_rule, models.rules())
+        check_known("model", self.model, models.kinds())
+        check_known("initialization_rule", self.initialization_rule, (*models.rules(), models.OWN))
         if clash := self.model_options.keys() & self.__dataclass_fields__.keys():
             name = min(clash)
             raise InputError(f"model_options: {name!r} is a setting of its own; give {name}=… instead")
         models.check_options(self.model, self.model_options)
+        object.__setattr__(self, "model_options", models.settled_options(self.model, self.model_options))
         if not models.takes_rate(self.initialization_rule):
             self._refuse_unread("initialization_rule", ["initialization_rate", "initialization_distribution"])
         self._check_data()
@@ -151,6 +161,8 @@ class Experiment:
             raise InputError(f"batch_size={self.batch_size}: optimizer 'gd' uses all rows; leave batch_size out")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas={self.betas}: both must be at least 0 and less than 1")
+        if (window := self.weight_decay_window) and window[0] >= window[1]:
+            raise InputError(f"weight_decay_window={window}: must start before it ends, such as (0.25, 0.5)")
         unread = {"adamw": ["momentum"], "adam": ["momentum"], "sgd": ["betas"], "gd": ["betas", "momentum"]}
         self._refuse_unread("optimizer", unread[self.optimizer])
         if self.schedule == "constant":
@@ -181,11 +193,13 @@ class Experiment:
 
     def optimizer_settings(self, units: int) -> OptimizerSettings:
         """The optimizer of this experiment for a training of `units` steps or epochs (as `schedule_unit` says)."""
+        window = self.weight_decay_window
         return OptimizerSettings(
             name=self.optimizer,
             schedule=self._schedule(units),
             weight_decay=self.weight_decay,
             decay_scope=self.decay_scope,
+            decay_window=window and (window[0] * units, window[1] * units),
             betas=self.betas,
             momentum=self.momentum,
             clip_norm=self.clip_norm,

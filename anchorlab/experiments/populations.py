@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from anchorlab import models, tasks
 from anchorlab.engine import (
+    LanguageProblem,
     MemberRecord,
     Monitor,
     Population,
@@ -91,7 +92,8 @@ def assemble(experiments: Sequence[Experiment]) -> Assembly:
     device = device_of(first)
     loaded = _load_each_once(experiments)
     model = _build(first, loaded[0].vocabulary_size, loaded[0].length)
-    problem = SequenceProblem(
+    make = LanguageProblem if loaded[0].has_labels_inside else SequenceProblem
+    problem = make(
         model,
         [_member(experiment, data) for experiment, data in zip(experiments, loaded, strict=True)],
         batch_size=first.rows_per_step,

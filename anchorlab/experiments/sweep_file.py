@@ -2,15 +2,13 @@
 
 import re
 import runpy
-import sys
 import tomllib
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anchorlab.errors import InputError, Interrupted
+from anchorlab.errors import InputError
+from anchorlab.user_code import errors_with_line, importing_from
 from anchorlab.validation import check_known
 
 from .axes import LONGEST_NAME, identity, names, setting, varied
@@ -61,7 +59,7 @@ def _read_toml(file: Path) -> dict[str, Experiment]:
 
 
 def _read_python(file: Path) -> dict[str, Experiment]:
-    with _errors_with_line(file), _importing_from(file.parent):
+    with errors_with_line(file), importing_from(file.parent):
         content = runpy.run_path(str(file))
         if "experiments" not in content:
             raise InputError("has no `experiments`: a mapping, a sequence, or a function that returns one of them")
@@ -75,33 +73,6 @@ def _read_python(file: Path) -> dict[str, Experiment]:
     if isinstance(found, Mapping):
         return {name: _checked(found[name], repr(name)) for name in _checked_names(found)}
     return _named([_checked(experiment, f"number {index}") for index, experiment in enumerate(found)])
-
-
-@contextmanager
-def _errors_with_line(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except Interrupted:
-        raise
-    except SyntaxError as error:
-        place = "" if error.filename == str(file) else f"{error.filename}, "
-        raise InputError(f"{place}line {error.lineno}: SyntaxError: {error.msg}") from None
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
-        where = f"line {lines[-1]}: " if lines else ""
-        what = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        first = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{where}{what}{first}") from None
-
-
-@contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    before = sys.path[:]
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _checked(experiment: object, which: str) -> Experiment:

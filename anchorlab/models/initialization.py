@@ -2,11 +2,11 @@
 
 Two sign conventions are in use, and the rule chooses: std = d_in^−γ, where a larger γ is a smaller initialization and
 γ = 0.5 keeps the variance of a linear map's input, or std = γ / √d_in (`scaled-lecun`), where a larger γ is a larger
-initialization and γ = 1 keeps that variance.
+initialization and γ = 1 keeps that variance. Under `constant` the rate is the standard deviation itself.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,17 @@ from transformers import GPT2PreTrainedModel, LlamaPreTrainedModel, PreTrainedMo
 from anchorlab.errors import InputError
 from anchorlab.validation import check_known
 
+from .factory import FactoryForCausalLM
 from .module_map import COMPONENTS, Matrix, matrices, width
+from .registry import load
+from .seeding import global_seed
 
 FAN_IN = "arxiv-2405.05409"
 MODEL_WIDTH = "arxiv-2501.08537"
 SCALED_LECUN = "scaled-lecun"
+CONSTANT = "constant"
 PYTORCH = "pytorch"
+OWN = "own"
 DISTRIBUTIONS = ("normal", "uniform")
 
 
@@ -54,14 +59,14 @@ class InitializationRow:
 
 
 def rules() -> tuple[str, ...]:
-    """Names of the initialization rules."""
-    return (FAN_IN, MODEL_WIDTH, SCALED_LECUN, PYTORCH)
+    """Names of the initialization rules that have a table; `initialize` also knows `own`."""
+    return (FAN_IN, MODEL_WIDTH, SCALED_LECUN, CONSTANT, PYTORCH)
 
 
 def takes_rate(rule: str) -> bool:
     """Whether the rule scales what it draws by γ; raises `InputError` for an unknown rule."""
-    check_known("rule", rule, rules())
-    return rule != PYTORCH
+    check_known("rule", rule, (*rules(), OWN))
+    return rule not in (PYTORCH, OWN)
 
 
 def initialization_table(
@@ -78,6 +83,7 @@ def initialization_table(
         `arxiv-2405.05409`: std = d_in^−γ; for token and position embeddings d_in = d_model.
         `arxiv-2501.08537`: std = d_model^−γ everywhere; W_O and the second feed-forward matrix also ÷ √(2 · layers).
         `scaled-lecun`: std = γ / √d_in, LeCun's normal law times γ; d_in as in the first rule.
+        `constant`: std = γ, the same for every matrix (σ = 0.02 of fig. 13.18).
         `pytorch`: the framework's own default. For gpt2 and llama that is Hugging Face's law (its `_init_weights`): std
             = 0.02 (`initializer_range`), biases 0, and in gpt2 W_O and the second feed-forward matrix also ÷ √(2 ·
             layers). For the other models it is the law of each module's constructor in PyTorch, biases included. The
@@ -98,8 +104,7 @@ def initialization_table(
     check_known("rule", rule, rules())
     check_known("distribution", distribution, DISTRIBUTIONS)
     if rule == PYTORCH:
-        if component_rates:
-            raise InputError(f"component_rates: the rule {PYTORCH!r} has no rates, got {dict(component_rates)}")
+        _check_no_rates(rule, component_rates)
         return _default_rows(model)
     rates = _rates(model, rate, component_rates or {})
     return [_row(model, matrix, rule, rates[matrix.component], distribution) for matrix in matrices(model)]
@@ -122,9 +127,18 @@ def initialize(
     and the generator only: not on earlier weights, dtype or device (as long as the generator is a CPU one). Under one
     seed two rates give the same weights up to scale.
 
+    A network of the user's own (`models.factory`) has one more rule, `own`, which has no rate either: every parameter
+    is what the factory makes it under a seed that `generator` gives to PyTorch's global generator, which is then put
+    back. The other rules serve such a network if all its parameters belong to embeddings, linear maps, recurrent nets
+    and norms of `torch.nn`. Of a model that was loaded from a folder, `own` takes the weights saved there.
+
     Raises:
-        InputError: as `initialization_table`.
+        InputError: as `initialization_table`; `own` for another model.
     """
+    if rule == OWN:
+        _check_no_rates(rule, component_rates)
+        _make_anew(model, generator)
+        return
     rows = initialization_table(model, rule=rule, rate=rate, component_rates=component_rates, distribution=distribution)
     parameters = dict(model.named_parameters())
     _reset_constants(model, drawn={row.parameter for row in rows})
@@ -132,6 +146,29 @@ def initialize(
         parameter = parameters[row.parameter]
         target = parameter if row.columns is None else parameter[:, slice(*row.columns)]
         target.copy_(_draw(row, generator))
+
+
+def _check_no_rates(rule: str, component_rates: Mapping[str, float] | None) -> None:
+    if component_rates:
+        raise InputError(f"component_rates: the rule {rule!r} has no rates, got {dict(component_rates)}")
+
+
+def _make_anew(model: PreTrainedModel, generator: torch.Generator) -> None:
+    fresh = dict(_own_weights(model, generator).named_parameters())
+    for name, parameter in model.named_parameters():
+        parameter.copy_(fresh[name])
+
+
+def _own_weights(model: PreTrainedModel, generator: torch.Generator) -> PreTrainedModel:
+    """What the factory makes, or what is saved in the folder that the model was loaded from."""
+    if isinstance(model, FactoryForCausalLM):
+        with global_seed(int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))):
+            return model.anew()
+    if not model.name_or_path:
+        raise InputError(
+            f"rule: {OWN!r} is for networks of your own and saved ones; what {type(model).__name__} has is {PYTORCH!r}"
+        )
+    return load(model.name_or_path)
 
 
 def _draw(row: InitializationRow, generator: torch.Generator) -> Tensor:
@@ -171,11 +208,19 @@ def _checked_rate(component: str, rate: Any) -> float:
 
 def _row(model: PreTrainedModel, matrix: Matrix, rule: str, rate: float, distribution: str) -> InitializationRow:
     fan_in = width(model) if rule == MODEL_WIDTH else matrix.fan_in
-    scale = rate / math.sqrt(fan_in) if rule == SCALED_LECUN else fan_in**-rate
+    scale = _SCALES[rule](rate, fan_in)
     if rule == MODEL_WIDTH and matrix.writes_residual:
         scale /= math.sqrt(2 * model.config.num_hidden_layers)
     std = scale if distribution == "normal" else scale / math.sqrt(3.0)
     return _describe(model, matrix, fan_in=fan_in, rate=rate, std=std, distribution=distribution)
+
+
+_SCALES: dict[str, Callable[[float, int], float]] = {
+    FAN_IN: lambda rate, fan_in: float(fan_in**-rate),
+    MODEL_WIDTH: lambda rate, width: float(width**-rate),
+    SCALED_LECUN: lambda rate, fan_in: rate / math.sqrt(fan_in),
+    CONSTANT: lambda rate, fan_in: rate,
+}
 
 
 def _describe(
@@ -227,7 +272,7 @@ def _constructor_rows(model: PreTrainedModel) -> list[InitializationRow]:
         rows.append(_describe(model, matrix, fan_in=matrix.fan_in, rate=None, std=std, distribution=distribution))
     for prefix, component in owners.items():
         module = model.get_submodule(prefix)
-        if not isinstance(module, nn.Linear | nn.LSTM):
+        if not isinstance(module, nn.Linear | nn.RNNBase):
             continue
         std, distribution = _default_law(module)
         fan_in = module.in_features if isinstance(module, nn.Linear) else module.hidden_size
@@ -244,7 +289,7 @@ def _default_law(module: nn.Module) -> tuple[float, str]:
     """Standard deviation and law that a module's own constructor draws with."""
     if isinstance(module, nn.Linear):  # kaiming_uniform_(a=√5): U(±1/√fan_in), for the bias too
         return 1 / math.sqrt(3 * module.in_features), "uniform"
-    if isinstance(module, nn.LSTM):  # U(±1/√hidden), biases too
+    if isinstance(module, nn.RNNBase):  # U(±1/√hidden), biases too
         return 1 / math.sqrt(3 * module.hidden_size), "uniform"
     if isinstance(module, nn.Embedding):
         return 1.0, "normal"

@@ -6,18 +6,16 @@ are those of the full forward pass. Parameters are stacked: a leading member axi
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TypeAlias
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GPT2Config, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from .blocks import last_block, whole_block
 from .first_block import first_block, tables_pay
-from .network import Network, gpt2_network, post_ln_network
+from .network import Network, network_of
 from .outputs import check_length
-from .post_ln import PostLNConfig
 from .stacked import embedding, layer_norm
 
 Forward: TypeAlias = Callable[
@@ -33,7 +31,7 @@ def last_position_logits(config: PreTrainedConfig) -> Forward | None:
     are independent. Works under `torch.autocast`; softmax and layer norm are then computed in float32. The function
     raises `ValueError` for rows longer than the model's positions.
     """
-    parts = _parts(config)
+    parts = network_of(config)
     if parts is None:
         return None
 
@@ -43,22 +41,6 @@ def last_position_logits(config: PreTrainedConfig) -> Forward | None:
         return _logits(parts(weights), input_ids)
 
     return forward
-
-
-def _parts(config: PreTrainedConfig) -> Callable[[Mapping[str, Tensor]], Network] | None:
-    if not getattr(config, "is_causal", True):  # Hugging Face then builds a mask that shows later positions too
-        return None
-    if isinstance(config, PostLNConfig):
-        return partial(post_ln_network, config)
-    if isinstance(config, GPT2Config) and _is_plain(config):
-        return partial(gpt2_network, config)
-    return None
-
-
-def _is_plain(config: GPT2Config) -> bool:
-    """None of GPT-2's variants that the short-cut does not follow."""
-    variants = (config.scale_attn_by_inverse_layer_idx, config.reorder_and_upcast_attn, config.add_cross_attention)
-    return not any(variants) and config.scale_attn_weights
 
 
 def _logits(

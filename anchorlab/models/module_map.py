@@ -3,16 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import nn
 from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from anchorlab.errors import InputError
 
+from .factory import MODEL_TYPE, FactoryForCausalLM
 from .fnn import FNNForCausalLM
 from .lstm import LSTMForCausalLM
 from .post_ln import PostLNForCausalLM
 from .simplified import SimplifiedForCausalLM
 
 COMPONENTS = ("embedding", "qk", "vo", "mlp", "head")
+
+# Of these modules every matrix is mapped, and a vector is a bias or a gain.
+_MAPPED = (nn.Embedding, nn.Linear, nn.RNNBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,24 @@ def _fnn(model: FNNForCausalLM) -> list[Matrix]:
     return matrices + _head(model, config.hidden_size)
 
 
+def _factory(model: FactoryForCausalLM) -> list[Matrix]:
+    # What a matrix does in a network of the user's own is not known: besides embeddings all are `mlp`.
+    matrices = []
+    listed = {id(parameter) for parameter in model.parameters()}
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not isinstance(module, _MAPPED):
+                raise InputError(
+                    f"initialization_rule: no law is known for {type(module).__name__} "
+                    f"({prefix}.{name}); use 'own', which keeps what the factory draws"
+                )
+            if parameter.ndim > 1 and id(parameter) in listed:
+                listed.remove(id(parameter))  # a tied one is drawn once
+                component = "embedding" if isinstance(module, nn.Embedding) else "mlp"
+                matrices.append(Matrix(f"{prefix}.{name}", component, parameter.shape[1]))
+    return matrices
+
+
 def _head(model: PreTrainedModel, width: int) -> list[Matrix]:
     # A tied head is the token embedding, which is drawn once, as an embedding.
     return [] if model.config.tie_word_embeddings else [Matrix("lm_head.weight", "head", width)]
@@ -128,6 +151,7 @@ _MAPS: dict[str, Callable[..., list[Matrix]]] = {
     "anchorlab_simplified": _simplified,
     "anchorlab_lstm": _lstm,
     "anchorlab_fnn": _fnn,
+    MODEL_TYPE: _factory,
 }
 
 
@@ -144,6 +168,8 @@ def matrices(model: PreTrainedModel) -> list[Matrix]:
 
 
 def width(model: PreTrainedModel) -> int:
-    """d_model: the width of the residual stream or hidden state."""
+    """d_model: the width of the residual stream or hidden state; `InputError` for a network that does not tell it."""
     config = model.config
+    if config.model_type == MODEL_TYPE:
+        raise InputError("initialization_rule: the width of a network of your own is not known; use another rule")
     return int(config.vocab_size if config.model_type == "anchorlab_simplified" else config.hidden_size)

@@ -6,11 +6,12 @@ output is added to: the stream itself (pre-LN) or what the sublayer read (post-L
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-from transformers import GPT2Config
+from transformers import GPT2Config, PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .activations import gelu_tanh
@@ -71,6 +72,23 @@ class Network:
     epsilon: float
     pre_norm: bool
     activation: Callable[[Tensor], Tensor]
+
+
+def network_of(config: PreTrainedConfig) -> Callable[[Parameters], Network] | None:
+    """A function from stacked parameters to the parts of a model so configured; None if it has other parts."""
+    if not getattr(config, "is_causal", True):  # Hugging Face then builds a mask that shows later positions too
+        return None
+    if isinstance(config, PostLNConfig):
+        return partial(post_ln_network, config)
+    if isinstance(config, GPT2Config) and _is_plain(config):
+        return partial(gpt2_network, config)
+    return None
+
+
+def _is_plain(config: GPT2Config) -> bool:
+    """None of GPT-2's variants that the parts do not follow."""
+    variants = (config.scale_attn_by_inverse_layer_idx, config.reorder_and_upcast_attn, config.add_cross_attention)
+    return not any(variants) and config.scale_attn_weights
 
 
 def gpt2_network(config: GPT2Config, weights: Parameters) -> Network:

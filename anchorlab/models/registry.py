@@ -1,22 +1,23 @@
 """The models by name: build one for a task, load one from a folder."""
 
 import errno
+import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from anchorlab.errors import InputError
 from anchorlab.validation import check_known
 
-from . import fnn, gpt2, llama, lstm, post_ln, simplified
+from . import factory, fnn, gpt2, llama, lstm, post_ln, pretrained, simplified
 from .options import Option, resolve
 from .quiet import quietly, without_progress_bars
+from .seeding import global_seed
 from .validation import check_positive_integer
 
 
@@ -46,6 +47,23 @@ ARCHITECTURES = {
     "fnn": Architecture("fully connected net on the whole row (section 12.8)", fnn.OPTIONS, fnn.build_fnn),
 }
 
+FACTORY = "factory"
+"""The kind of model that a function of the user makes (see `factory`)."""
+
+PRETRAINED = "pretrained"
+"""The kind of model that goes on from a saved one (see `pretrained`)."""
+
+
+def _build_pretrained(vocabulary_size: int, max_length: int, *, folder: str, source: str | None) -> PreTrainedModel:
+    return pretrained.fitted(load(folder), vocabulary_size, max_length, source)
+
+
+_KINDS = ARCHITECTURES | {
+    FACTORY: Architecture("a network of your own", factory.OPTIONS, factory.build_factory),
+    PRETRAINED: Architecture("a saved model to go on from", pretrained.OPTIONS, _build_pretrained),
+}
+_SETTLED = {FACTORY: factory.settled_options, PRETRAINED: pretrained.settled_options}
+
 _OWN_CLASSES = (
     (post_ln.PostLNConfig, post_ln.PostLNForCausalLM),
     (simplified.SimplifiedConfig, simplified.SimplifiedForCausalLM),
@@ -62,19 +80,33 @@ def register() -> None:
 
 
 def names() -> tuple[str, ...]:
-    """Names that `build` accepts."""
+    """Names of the networks of this package."""
     return tuple(ARCHITECTURES)
+
+
+def kinds() -> tuple[str, ...]:
+    """What `build` accepts: `names()`, `factory` for a network of the user's own, `pretrained` for a saved one."""
+    return tuple(_KINDS)
 
 
 def options(name: str) -> dict[str, Option]:
     """The options of a model by name, with defaults and meanings; raises `InputError` for an unknown model."""
-    check_known("model", name, ARCHITECTURES)
-    return ARCHITECTURES[name].options
+    check_known("model", name, _KINDS)
+    return _KINDS[name].options
 
 
 def check_options(name: str, given: Iterable[str]) -> None:
     """Raise `InputError` for an unknown model, or for the name of an option that the model does not have."""
     resolve(name, options(name), dict.fromkeys(given, True))
+
+
+def settled_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given options in a form that means the same in every folder and process, to be kept with a run.
+
+    Raises:
+        InputError: a factory or a saved model that is not named, or that there is not.
+    """
+    return _SETTLED.get(name, dict)(given)
 
 
 def build(
@@ -97,7 +129,7 @@ def build(
     `initialize` for the weights that training starts from.
 
     Args:
-        name: one of `names()`.
+        name: one of `kinds()`.
         vocabulary_size: number of token ids.
         max_length: tokens in the longest row.
         layers: number of blocks.
@@ -128,9 +160,8 @@ def build(
         raise InputError(f"tie_embeddings: must be true or false, got {tie_embeddings!r}")
     check_positive_integer("vocabulary_size", vocabulary_size)
     check_positive_integer("max_length", max_length)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        model = ARCHITECTURES[name].make(vocabulary_size, max_length, **values)
+    with global_seed(0):
+        model = _KINDS[name].make(vocabulary_size, max_length, **values)
     return cast(PreTrainedModel, model.eval())
 
 
@@ -138,11 +169,13 @@ def load(folder: str | Path) -> PreTrainedModel:
     """The model saved in a folder by `save_pretrained`, in evaluation mode, with attention maps available.
 
     Raises:
-        InputError: the folder holds no `config.json`, or what it holds is no whole model.
+        InputError: the folder holds no `config.json`, or what it holds is no whole model; a factory's file is gone.
     """
     if not (Path(folder) / "config.json").is_file():
         raise InputError(f"folder: {folder} holds no saved model (config.json is missing)")
     try:
+        if json.loads((Path(folder) / "config.json").read_text()).get("model_type") == factory.MODEL_TYPE:
+            return factory.FactoryForCausalLM.from_pretrained(folder)
         with quietly():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, local_files_only=True, attn_implementation="eager", output_loading_info=True

@@ -24,6 +24,7 @@ _SETTING_NAMES = {
 RATE_MEANINGS = {
     "arxiv-2405.05409": "Larger γ means smaller initial weights (standard deviation d^−γ, d: a matrix's inputs).",
     "arxiv-2501.08537": "Larger γ means smaller initial weights (standard deviation d^−γ, d: the network's width).",
+    "constant": "Larger γ means larger initial weights (γ is the standard deviation of every matrix).",
     "scaled-lecun": "Larger γ means larger initial weights (standard deviation γ / √d, d: a matrix's inputs).",
 }
 _NOT_COMPARED = ("name", "out", "schema_version", "task_fields")

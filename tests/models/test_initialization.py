@@ -224,6 +224,12 @@ def test_scaled_lecun_grows_with_the_rate(name):
     assert all(one.std == pytest.approx(half.std) for one, half in pairs)
 
 
+@pytest.mark.parametrize("name", models.names())
+def test_constant_rule_gives_every_matrix_the_rate_as_its_deviation(name):
+    rows = models.initialization_table(build(name), rule="constant", rate=0.02)
+    assert {row.std for row in rows} == {0.02}
+
+
 def test_dtype_does_not_change_the_draw():
     single, double = build("post_ln"), build("post_ln").double()
     for model in (single, double):
