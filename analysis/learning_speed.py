@@ -1,5 +1,7 @@
 """How fast each group of rows is learned, and which are slow: candidates for rows that break a rule (figure 13.19)."""
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +42,33 @@ class LearningSpeed:
     def slow(self) -> list[str]:
         """The names of the slow groups."""
         return [str(name) for name in self.table.loc[self.table["slow"], "group"]]
+
+    @property
+    def undecided(self) -> list[str]:
+        """The groups that never got there, in a training too short to tell whether they are slow."""
+        return [str(name) for name in self.table.loc[self.table["step"].isna() & ~self.table["slow"], "group"]]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well the slow groups are those that are known to be noisy.
+
+    `precision` is the share of the slow groups that are noisy (NaN if no group is slow), `recall` the share of the
+    noisy groups that are slow.
+    """
+
+    noisy: tuple[str, ...]
+    precision: float
+    recall: float
+
+
+def detection(slow: Collection[str], noisy: Collection[str]) -> Detection:
+    """Compare the groups that were flagged as slow with the noisy ones; raises InputError without a noisy group."""
+    if not noisy:
+        raise InputError("noisy: names no group")
+    found = len(set(slow) & set(noisy))
+    precision = found / len(set(slow)) if slow else math.nan
+    return Detection(tuple(noisy), precision, recall=found / len(set(noisy)))
 
 
 def learning_speed(

@@ -59,3 +59,12 @@ def answers(model: nn.Module, tokens: Int[np.ndarray, "n length"], *, batch: int
     with evaluating(model):
         found = [model(input_ids=rows).logits[:, -1].argmax(dim=-1).cpu() for _, rows in batches(model, tokens, batch)]
     return torch.cat(found).numpy()
+
+
+def position_answers(
+    model: nn.Module, tokens: Int[np.ndarray, "n length"], *, batch: int = 1024
+) -> Int[np.ndarray, "n length"]:
+    """The token id with the highest logit at every position, though only the last one is trained on."""
+    with evaluating(model):
+        found = [model(input_ids=rows).logits.argmax(dim=-1).cpu() for _, rows in batches(model, tokens, batch)]
+    return torch.cat(found).numpy()
