@@ -10,7 +10,7 @@ OFFLINE := --no-index --find-links $(WHEELS) --no-build-isolation
 DOWNLOADED := $(WHEELS)/$(shell cat constraints.txt pyproject.toml | $(PYTHON) -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])').complete
 SOURCES := $(shell find anchorlab analysis pretrained_probe tasks -type f -not -name '*.pyc')
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test smoke lint docs clean
 
 demo: $(VENV)/.installed  ## train a memorising and a reasoning network, explain both
 	$(VENV)/bin/anchorlab run composite --out runs/demo
@@ -19,6 +19,10 @@ demo: $(VENV)/.installed  ## train a memorising and a reasoning network, explain
 test: $(VENV)/.installed  ## run the tests against the installed package
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+smoke: $(VENV)/.installed  ## every reproduction at its smallest scale
+	rm -rf build/smoke
+	$(VENV)/bin/anchorlab reproduce all --scale smoke --out build/smoke
+
 lint: $(VENV)/.installed  ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -26,6 +30,7 @@ lint: $(VENV)/.installed  ## style and types
 
 docs: $(VENV)/.installed  ## regenerate the pages that are made from the code
 	$(VENV)/bin/python docs/generate_task_pages.py
+	$(VENV)/bin/python docs/generate_results.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .benchmark_card import benchmark
     from .engine import Run
     from .errors import InputError, Interrupted
     from .experiments import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         probe,
         read_sweep,
         run_contrast,
+        slow_groups,
         sweep,
         train,
         write_report,
@@ -41,6 +43,7 @@ __all__ = [
     "ProbeRun",
     "Run",
     "analyze",
+    "benchmark",
     "colour_text",
     "compare_probes",
     "grid",
@@ -48,16 +51,21 @@ __all__ = [
     "probe",
     "read_sweep",
     "run_contrast",
+    "slow_groups",
     "sweep",
     "train",
     "write_report",
 ]
 _HOMES = dict.fromkeys(__all__, ".experiments") | {
     "Run": ".engine",
+    "benchmark": ".benchmark_card",
     "InputError": ".errors",
     "Interrupted": ".errors",
 }
-_PACKAGES = ("analysis", "engine", "experiments", "models", "pretrained_probe", "report", "tasks")
+_PACKAGES = (
+    *("analysis", "benchmark_card", "corpora", "engine", "experiments", "models", "pretrained_probe", "report"),
+    *("reproduce", "tasks"),
+)
 
 
 def __getattr__(name: str) -> Any:

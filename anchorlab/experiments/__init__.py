@@ -4,6 +4,7 @@ from .colouring import colour_text
 from .contrast import Contrast, run_contrast
 from .experiment import Experiment
 from .grids import grid
+from .group_speed import SlowGroups, slow_groups
 from .live import live_grid
 from .phase import PhaseDiagram, phase_diagram
 from .probing import ProbeRun, compare_probes, probe
@@ -19,6 +20,7 @@ __all__ = [
     "Experiment",
     "PhaseDiagram",
     "ProbeRun",
+    "SlowGroups",
     "analyze",
     "colour_text",
     "compare_probes",
@@ -29,6 +31,7 @@ __all__ = [
     "probe",
     "read_sweep",
     "run_contrast",
+    "slow_groups",
     "sweep",
     "train",
     "write_report",

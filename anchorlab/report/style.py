@@ -55,7 +55,7 @@ def finish(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
 def encode(figure: Figure, dpi: int = FINE) -> str:
     """The figure as a data URI: SVG, or PNG where that saves much space. Neither names an outside address."""
     kind, content = "svg+xml", _svg(figure)
-    if len(content) > _LARGE and len(raster := _png(figure, dpi)) < len(content):
+    if len(content) > _LARGE and len(raster := png(figure, dpi)) < len(content):
         kind, content = "png", raster
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -68,7 +68,8 @@ def _svg(figure: Figure) -> bytes:
     return re.sub(r"\s*\n\s*", "\n", without_doctype).encode()
 
 
-def _png(figure: Figure, dpi: int) -> bytes:
+def png(figure: Figure, dpi: int = FINE) -> bytes:
+    """The figure as a PNG file."""
     drawn, reduced = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
     # 256 colours are enough for any of the figures, at a third of the size.

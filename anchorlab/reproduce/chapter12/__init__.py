@@ -1,0 +1,1 @@
+"""Chapter 12: anchor functions. One module per group of figures; each declares its `REPRODUCTIONS`."""

@@ -1,0 +1,214 @@
+"""Multi-step deduction at two complexities and several data sizes (figure 13.16)."""
+
+import math
+from collections.abc import Mapping
+from itertools import product
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from anchorlab import corpora
+from anchorlab.corpora.deduction import Ontology
+from anchorlab.engine import Run
+from anchorlab.experiments.experiment import Experiment
+from anchorlab.report.panels import banded_lines
+from anchorlab.report.style import BLUE, ORANGE, TEXT, finish, new_figure
+
+from ..claims import Claim, Condition, Value
+from ..reproduction import Measured, Reproduction
+from ..study import Study
+
+_COLOURS = {"small": BLUE, "large": ORANGE}
+_CLEAR_RATIO = 1.2
+"""More than chance between trials: a fifth of the steps."""
+_CLEAR_LEAD = 0.05
+"""More than two standard errors of the difference of two accuracies on a thousand rows."""
+
+
+class _Member(NamedTuple):
+    """One training: of how many rows, at which of the two complexities, which trial."""
+
+    rows: int
+    complexity: str
+    seed: int
+
+
+def _measure(study: Study) -> Measured:
+    settings = study.settings
+    ontology = Ontology(**settings["ontology"])
+    experiments = {}
+    for rows, seed in product(settings["sizes"], study.seeds):
+        splits = ontology.splits(train_rows=rows, test_rows=settings["test_rows"], seed=seed)
+        folder = study.folder / f"rows-{rows}-{seed}"
+        corpora.write(folder, {name: part.rows() for name, part in splits.items()})
+        for complexity in _COLOURS:
+            experiments[_Member(rows, complexity, seed)] = Experiment(
+                **settings["training"], **settings[complexity], data=str(folder), seed=seed, data_seed=seed
+            )
+    table = result_table(study.train(experiments), settings["converged"])
+    return Measured(values=curve_values(table), tables={"networks": table})
+
+
+def result_table(runs: Mapping[_Member, Run], converged: float) -> pd.DataFrame:
+    """Columns rows, complexity, seed, steps, test.
+
+    `steps` is the first evaluation at which the training accuracy is at least `converged` (inf: never), `test` the last
+    accuracy on test rows.
+    """
+    found = []
+    for member, run in runs.items():
+        history = run.metrics()
+        train = history[(history["split"] == "train") & (history["metric"] == "accuracy") & (history["group"] == "")]
+        fitted = train.loc[train["value"] >= converged, "step"]
+        steps = float(fitted.min()) if len(fitted) else math.inf
+        found.append({**member._asdict(), "steps": steps, "test": run.final("test")})
+    return pd.DataFrame(found)
+
+
+def curve_values(table: pd.DataFrame) -> list[Value]:
+    """What figure 13.16 says, for every seed.
+
+    - `rise`, `fall`: at large complexity, the most steps of any data size over those of the smallest, the largest;
+    - `slower`: over data sizes, the most steps at small complexity for one step at large complexity;
+    - `least lead`: over data sizes, the least by which small complexity is more accurate on test rows;
+    - `greatest lead`: the most.
+
+    Data sizes at which neither complexity converges have no ratio.
+    """
+    found = []
+    for seed in sorted(table["seed"].unique()):
+        wide = table[table["seed"] == seed].pivot(index="rows", columns="complexity")
+        large, small = wide["steps"]["large"], wide["steps"]["small"]
+        ratios = large.max() / large
+        leads = wide["test"]["small"] - wide["test"]["large"]
+        values = {
+            "rise": ratios.iloc[0],
+            "fall": ratios.iloc[-1],
+            "slower": (small / large).max(),
+            "least lead": leads.min(),
+            "greatest lead": leads.max(),
+        }
+        found += [Value(int(seed), name, float(value)) for name, value in values.items()]
+    return found
+
+
+def _figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Steps to convergence and test accuracy over the data size, for both complexities."""
+    table = tables["networks"]
+    figure = new_figure(8.2, 3.4)
+    names = {"small": "small initialization, large λ", "large": "large initialization, small λ"}
+    finite = table[table["steps"] < math.inf]
+    panels = ((finite, "steps", "steps to convergence"), (table, "test", "test accuracy"))
+    for axes, (shown, column, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        banded_lines(axes, shown, x="rows", y=column, by="complexity", colours=_COLOURS, names=names)
+        axes.set_xscale("log")
+        sizes = sorted(table["rows"].unique())
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        finish(axes, x="training rows", y=label)
+    steps, accuracy = figure.axes
+    steps.set_ylim(bottom=0)
+    accuracy.set_ylim(0.4, 1.03)
+    accuracy.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
+    accuracy.annotate("chance", (1, 0.5), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=TEXT)
+    handles, labels = accuracy.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=TEXT, frameon=False)
+    return figure
+
+
+_NETWORK = {"model": "gpt2", "layers": 3, "heads": 2, "width": 64, "feed_forward_width": 256}
+_ONTOLOGY = {"concepts": 12, "chains": 2, "steps": 2, "least_steps": 1}
+_COMPLEXITIES = {
+    "small": {"initialization_rate": 0.7, "weight_decay": 0.1},
+    "large": {"initialization_rate": 0.5, "weight_decay": 0.01},
+}
+_TRAINING = {**_NETWORK, "learning_rate": 1e-3, "batch_size": 128, "checkpoint_every": 10_000, "evaluation_rows": 2000}
+
+REPRODUCTIONS = (
+    Reproduction(
+        id="fig13.16",
+        title="Deduction: convergence and test accuracy against data size",
+        source="section 13.6, figure 13.16; arXiv 2501.08537",
+        claim=Claim(
+            text=(
+                "With large initial weights the steps to convergence first rise with the data size, while rows are "
+                "memorised, then fall; with small initial weights and more decay training converges sooner and "
+                "generalises better at equal data sizes."
+            ),
+            conditions=(
+                Condition(
+                    quantity="rise",
+                    text="large initialization: most steps over those at the smallest data size",
+                    at_least=_CLEAR_RATIO,
+                    source="rises",
+                ),
+                Condition(
+                    quantity="fall",
+                    text="large initialization: most steps over those at the largest data size",
+                    at_least=_CLEAR_RATIO,
+                    source="falls",
+                ),
+                Condition(
+                    quantity="slower",
+                    text="most steps of small for one of large initialization, over data sizes",
+                    at_most=1.0,
+                    source="converges faster",
+                ),
+                Condition(
+                    quantity="least lead",
+                    text="least lead of small initialization in test accuracy, over data sizes",
+                    at_least=-_CLEAR_LEAD,
+                    source="generalises better",
+                ),
+                Condition(
+                    quantity="greatest lead",
+                    text="greatest lead of small initialization in test accuracy, over data sizes",
+                    at_least=_CLEAR_LEAD,
+                    source="generalises better",
+                ),
+            ),
+        ),
+        scales={
+            "smoke": {
+                "seeds": 1,
+                "ontology": _ONTOLOGY,
+                "sizes": [100, 200],
+                "test_rows": 100,
+                "converged": 0.99,
+                **_COMPLEXITIES,
+                "training": {**_TRAINING, "batch_size": 50, "steps": 20, "evaluate_every": 10},
+            },
+            "laptop": {
+                "seeds": 3,
+                "ontology": _ONTOLOGY,
+                "sizes": [500, 2000, 8000, 32_000],
+                "test_rows": 1000,
+                "converged": 0.99,
+                **_COMPLEXITIES,
+                "training": {**_TRAINING, "steps": 3000, "evaluate_every": 100, "stop_accuracy": {"train": 0.99}},
+            },
+            "paper": {
+                "seeds": 3,
+                "ontology": {"concepts": 60, "chains": 3, "steps": 5, "least_steps": 1},
+                "sizes": [1000, 3000, 10_000, 30_000, 100_000, 300_000],
+                "test_rows": 2000,
+                "converged": 0.99,
+                **_COMPLEXITIES,
+                "training": {
+                    **_TRAINING,
+                    "layers": 12,
+                    "heads": 12,
+                    "width": 768,
+                    "feed_forward_width": 3072,
+                    "learning_rate": 1e-4,
+                    "steps": 100_000,
+                    "evaluate_every": 500,
+                    "stop_accuracy": {"train": 0.99},
+                },
+            },
+        },
+        measure=_measure,
+        figure=_figure,
+    ),
+)

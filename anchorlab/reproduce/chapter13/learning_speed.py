@@ -1,0 +1,328 @@
+"""How fast rows that break the composition rule are learned (section 13.7, figures 13.17 and 13.19)."""
+
+import math
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from anchorlab.analysis.learning_speed import LearningSpeed, detection, learning_speed
+from anchorlab.analysis.pairs import swapped_name
+from anchorlab.analysis.run_table import row_dicts
+from anchorlab.report.panels import banded_lines
+from anchorlab.report.style import BLUE, ORANGE, SMALL, TEXT, VERMILLION, finish, new_figure
+
+from ..claims import Claim, Condition, Value
+from ..reproduction import Measured, Reproduction
+from ..study import Study
+from .broken_pairs import GROUPS, LAPTOP, PAPER, SMOKE, epochs_per_step, experiment
+
+LARGE, SMALL_WEIGHTS = "large", "small"
+BROKEN, SAME, OTHER = "breaks the rule", "same anchor twice", "other"
+
+# -- depth and reasoning complexity (figure 13.17) ---------------------------------------------------------------------
+
+
+def _measure_complexity(study: Study) -> Measured:
+    settings, training = study.settings, study.settings["training"]
+    experiments = {
+        (weights, depth, complexity, seed): experiment(
+            training,
+            settings["broken"][:complexity],
+            layers=depth,
+            initialization_rate=rate,
+            seed=seed,
+            data_seed=seed,
+        )
+        for weights, rate in settings["rates"].items()
+        for depth in settings["depths"]
+        for complexity in settings["complexities"]
+        for seed in study.seeds
+    }
+    rows = [
+        (
+            weights,
+            settings["rates"][weights],
+            depth,
+            complexity,
+            seed,
+            steps_to_fit(run.metrics()) * epochs_per_step(training),
+        )
+        for (weights, depth, complexity, seed), run in study.train(experiments).items()
+    ]
+    table = pd.DataFrame(rows, columns=["weights", "rate", "depth", "complexity", "seed", "epochs"])
+    return Measured(values=growth_values(table), tables={"epochs": table})
+
+
+def steps_to_fit(metrics: pd.DataFrame) -> float:
+    """The first recorded step at which all evaluated training rows are answered; infinite if there is none."""
+    whole = metrics[(metrics["split"] == "train") & (metrics["metric"] == "accuracy") & (metrics["group"] == "")]
+    fitted = whole.loc[whole["value"] >= 1, "step"]
+    return float(fitted.min()) if len(fitted) else math.inf
+
+
+def growth_values(table: pd.DataFrame) -> list[Value]:
+    """By which factor the epochs grow from the least to the greatest complexity: geometric mean over depths, by seed.
+
+    Infinite if only the most complex data are not fitted, NaN if the simplest are not.
+    """
+    values = []
+    for weights, seed in table[["weights", "seed"]].drop_duplicates().itertuples(index=False):
+        rows = table[(table["weights"] == weights) & (table["seed"] == seed)]
+        growth = _growth(rows.pivot(index="depth", columns="complexity", values="epochs"))
+        values.append(Value(int(seed), f"growth_{weights}", growth))
+    return values
+
+
+def _growth(epochs: pd.DataFrame) -> float:
+    simplest, hardest = epochs[epochs.columns.min()], epochs[epochs.columns.max()]
+    if np.isinf(simplest).any():
+        return math.nan
+    return float(np.exp(np.log(hardest / simplest).mean()))
+
+
+def _complexity_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    table = tables["epochs"]
+    fitted = table[np.isfinite(table["epochs"])].sort_values(["complexity", "depth"])
+    never = table[np.isinf(table["epochs"])]
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, table["complexity"].nunique()))
+    colours = dict(zip(sorted(set(table["complexity"])), map(to_hex, shades), strict=True))
+    figure = new_figure(8.6, 3.7)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, weights in zip(panels, (LARGE, SMALL_WEIGHTS), strict=True):
+        banded_lines(
+            axes, fitted[fitted["weights"] == weights], x="depth", y="epochs", by="complexity", colours=colours
+        )
+        for row in row_dicts(never[never["weights"] == weights]):
+            axes.plot(row["depth"], 1.05 * fitted["epochs"].max(), "x", color=colours[row["complexity"]], clip_on=False)
+        rate = table.loc[table["weights"] == weights, "rate"].iloc[0]
+        finish(axes, x="layers", title=f"{weights} initial weights (γ = {rate:g})")
+        axes.set_xticks(sorted(set(table["depth"])))
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("epochs to 100 % training accuracy", fontsize=TEXT)
+    handles, labels = panels[0].get_legend_handles_labels()
+    title = "groups of pairs that\nbreak the rule" + ("\n(×: never fitted)" if len(never) else "")
+    figure.legend(
+        handles, labels, loc="outside right center", fontsize=SMALL, frameon=False, title=title, title_fontsize=SMALL
+    )
+    return figure
+
+
+# -- learning speed of pairs (figure 13.19) ----------------------------------------------------------------------------
+
+
+def _measure_pairs(study: Study) -> Measured:
+    settings, training = study.settings, study.settings["training"]
+    chosen = {seed: settings["broken"][seed % len(settings["broken"])] for seed in study.seeds}
+    runs = study.train(
+        {seed: experiment(training, [broken], seed=seed, data_seed=seed) for seed, broken in chosen.items()}
+    )
+    parts = [
+        pair_epochs(
+            learning_speed(run.metrics(), threshold=settings["threshold"]), chosen[seed][0], epochs_per_step(training)
+        )
+        for seed, run in runs.items()
+    ]
+    table = pd.concat([part.assign(seed=seed) for seed, part in zip(runs, parts, strict=True)], ignore_index=True)
+    return Measured(values=pair_values(table), tables={"pairs": table})
+
+
+def pair_epochs(speed: LearningSpeed, broken: str, epochs: float) -> pd.DataFrame:
+    """Epochs until every pair was learned (infinite if it never was), where a step is `epochs` epochs.
+
+    Columns pair, kind (`broken` in both orders, the same of its anchors twice, or another pair), epochs, slow.
+    """
+    kinds = dict.fromkeys((broken, swapped_name(broken)), BROKEN) | {f"{one},{one}": SAME for one in broken.split(",")}
+    pairs = speed.table["group"]
+    return pd.DataFrame(
+        {
+            "pair": pairs,
+            "kind": [kinds.get(pair, OTHER) for pair in pairs],
+            "epochs": speed.table["step"].astype(float).fillna(math.inf) * epochs,
+            "slow": speed.table["slow"],
+        }
+    )
+
+
+def pair_values(table: pd.DataFrame) -> list[Value]:
+    """The values that the claim is decided by, from `pair_epochs` of every seed.
+
+    `lead_broken` and `lead_same`: the epochs of the faster of the two pairs over those of the slowest other pair.
+    `recall` and `precision` are those of the pairs flagged as slow, for the pairs that break the rule; `precision_kin`
+    counts the pairs of the same anchor twice as right, too (NaN if no pair was flagged).
+    """
+    values = []
+    for seed in sorted(set(table["seed"])):
+        rows = table[table["seed"] == seed]
+        by_kind = rows.groupby("kind")["epochs"]
+        fastest, slowest = by_kind.min(), by_kind.max()
+        slow = rows.loc[rows["slow"], "pair"].tolist()
+        noisy = rows.loc[rows["kind"] == BROKEN, "pair"].tolist()
+        kin = rows.loc[rows["kind"] != OTHER, "pair"].tolist()
+        found = {
+            "lead_broken": _ratio(fastest[BROKEN], slowest[OTHER]),
+            "lead_same": _ratio(fastest[SAME], slowest[OTHER]),
+            "recall": detection(slow, noisy).recall,
+            "precision": detection(slow, noisy).precision,
+            "precision_kin": detection(slow, kin).precision,
+        }
+        values += [Value(int(seed), quantity, value) for quantity, value in found.items()]
+    return values
+
+
+def _ratio(one: float, other: float) -> float:
+    return math.nan if math.isinf(other) else one / other
+
+
+_KINDS = {BROKEN: (VERMILLION, "///"), SAME: (ORANGE, "..."), OTHER: (BLUE, "")}
+
+
+def _pairs_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    table = tables["pairs"]
+    seeds = sorted(set(table["seed"]))
+    columns = min(3, len(seeds))
+    lines = -(-len(seeds) // columns)
+    figure = new_figure(3.1 * columns, 3.4 * lines + 0.6)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True)
+    for axes, seed in zip(panels.flat, seeds, strict=False):
+        _draw_pairs(axes, table[table["seed"] == seed])
+    for axes in panels.flat[len(seeds) :]:
+        axes.set_axis_off()
+    figure.supxlabel("epochs to 60 % training accuracy", fontsize=TEXT)
+    handles = [Patch(facecolor=colour, hatch=hatch, edgecolor="white") for colour, hatch in _KINDS.values()]
+    figure.legend(handles, list(_KINDS), loc="outside upper center", ncols=3, fontsize=SMALL, frameon=False)
+    return figure
+
+
+def _draw_pairs(axes: Axes, rows: pd.DataFrame) -> None:
+    ordered = rows.sort_values(["epochs", "pair"], ignore_index=True)
+    ends = ordered["epochs"].replace(math.inf, 1.1 * ordered.loc[np.isfinite(ordered["epochs"]), "epochs"].max())
+    for kind, (colour, hatch) in _KINDS.items():
+        own = ordered["kind"] == kind
+        axes.barh(ordered.index[own], ends[own], height=0.75, color=colour, hatch=hatch, edgecolor="white")
+    for place in ordered.index[np.isinf(ordered["epochs"])]:
+        axes.text(ends[place], place, " never", va="center", fontsize=SMALL)
+    axes.set_yticks(ordered.index, [f"({pair})" for pair in ordered["pair"]])
+    axes.set_ylim(len(ordered) - 0.4, -0.6)
+    finish(axes)
+    axes.tick_params(axis="y", length=0)
+
+
+REPRODUCTIONS = (
+    Reproduction(
+        id="fig13.17",
+        title="Small initial weights need longer for data that break the rule more often",
+        source="section 13.7, figure 13.17; arXiv 2405.05409",
+        claim=Claim(
+            text="Networks with large initial weights need as many epochs to fit data whatever the number of pairs "
+            "that break the composition rule; networks with small ones need more, the more pairs break it.",
+            conditions=(
+                Condition(
+                    quantity="growth_large",
+                    text="large weights: epochs at the greatest complexity over those at 0, mean over depths",
+                    at_least=2 / 3,
+                    at_most=1.5,
+                    source="about 1",
+                ),
+                Condition(
+                    quantity="growth_small",
+                    text="small weights: epochs at the greatest complexity over those at 0, mean over depths",
+                    at_least=1.5,
+                    source="rises clearly",
+                ),
+            ),
+        ),
+        scales={
+            "smoke": {
+                "seeds": 1,
+                "depths": (1, 2),
+                "complexities": (0, 6),
+                "rates": {LARGE: 0.5, SMALL_WEIGHTS: 0.8},
+                "broken": GROUPS,
+                "training": SMOKE,
+            },
+            "laptop": {
+                "seeds": 3,
+                "depths": (2, 4),
+                "complexities": (0, 3, 6),
+                "rates": {LARGE: 0.5, SMALL_WEIGHTS: 0.8},
+                "broken": GROUPS,
+                "training": LAPTOP | {"stop_fitted": True},
+            },
+            "paper": {
+                "seeds": 9,
+                "depths": (2, 3, 4, 5, 6, 7),
+                "complexities": (0, 1, 2, 3, 4, 5, 6),
+                "rates": {LARGE: 0.5, SMALL_WEIGHTS: 0.8},
+                "broken": GROUPS,
+                "training": PAPER | {"evaluation_rows": 900_000, "stop_fitted": True},
+            },
+        },
+        measure=_measure_complexity,
+        figure=_complexity_figure,
+        notes="",
+    ),
+    Reproduction(
+        id="fig13.19",
+        title="Pairs that break the rule, and those of the same anchors, are learned last",
+        source="section 13.7, figure 13.19; arXiv 2405.05409",
+        claim=Claim(
+            text="If (a,b) and (b,a) break the composition rule, small initial weights learn them and (a,a) and (b,b) "
+            "later than all other pairs, which tells rows that break the rule.",
+            conditions=(
+                Condition(
+                    quantity="lead_broken",
+                    text="epochs to 60 % of (a,b) and (b,a), the faster one, over those of the slowest other pair",
+                    at_least=1,
+                    source="above 1",
+                ),
+                Condition(
+                    quantity="lead_same",
+                    text="epochs to 60 % of (a,a) and (b,b), the faster one, over those of the slowest other pair",
+                    at_least=1,
+                    source="above 1",
+                ),
+                Condition(
+                    quantity="recall",
+                    text="share of (a,b) and (b,a) that is flagged as slow",
+                    at_least=1,
+                ),
+                Condition(
+                    quantity="precision_kin",
+                    text="share of the flagged pairs that is among the four (0.25 by chance)",
+                    at_least=0.75,
+                ),
+            ),
+            seeds=5,
+        ),
+        scales={
+            "smoke": {
+                "seeds": 1,
+                "broken": GROUPS,
+                "threshold": 0.05,
+                "training": SMOKE | {"layers": 2, "initialization_rate": 0.8},
+            },
+            "laptop": {
+                "seeds": 6,
+                "broken": GROUPS,
+                "threshold": 0.6,
+                "training": LAPTOP | {"layers": 2, "initialization_rate": 0.8, "stop_accuracy": {"train": 0.98}},
+            },
+            "paper": {
+                "seeds": 9,
+                "broken": GROUPS[:1],
+                "threshold": 0.6,
+                "training": PAPER
+                | {"layers": 2, "initialization_rate": 0.8, "evaluation_rows": 90_000, "evaluate_every": 44},
+            },
+        },
+        measure=_measure_pairs,
+        figure=_pairs_figure,
+        notes="",
+    ),
+)
