@@ -87,6 +87,13 @@ def read_result(path: Path) -> Result:
             f"{where}: has schema version {version}, this anchorlab reads {SCHEMA_VERSION}; give another folder, "
             "or delete the file to measure again"
         )
+    try:
+        return _result(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: is no whole result of a reproduction ({type(error).__name__}: {error})") from None
+
+
+def _result(content: dict[str, Any]) -> Result:
     del content["verdict"]
     claim = content.pop("claim")
     claim["conditions"] = tuple(Condition(**one) for one in claim["conditions"])

@@ -57,7 +57,7 @@ def test_the_last_accuracies_decide() -> None:
     assert len(values) == 3 * 2 * 2 * len(NETWORKS)
     assert values[1, f"{NETWORKS[0]} small test"] == 0.97
     assert values[2, f"{NETWORKS[1]} large train"] == 1.0
-    assert {quantity for _, quantity in values} == {one.quantity for one in ADDITION.claim.conditions}
+    assert {quantity for _, quantity in values} > {one.quantity for one in ADDITION.claim.conditions}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,6 @@ def test_the_last_accuracies_decide() -> None:
         ({}, None),
         ({"small": (1.0, 0.5)}, "small test"),
         ({"large": (1.0, 1.0)}, "large test"),
-        ({"small": (0.9, 0.97)}, "small train"),
         ({"large": (0.9, 0.2)}, "large train"),
     ],
 )

@@ -102,6 +102,9 @@ def test_a_result_of_another_schema_version_is_refused(one: Reproduction, tmp_pa
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 7}))
     with pytest.raises(InputError, match=r"has schema version 7, this anchorlab reads 1"):
         _run(tmp_path)
+    path.write_text('{"schema_version": 1, "id": "fig0.1"}')
+    with pytest.raises(InputError, match="is no whole result"):
+        _run(tmp_path)
     path.write_text("{}")
     with pytest.raises(InputError, match="is no result"):
         _run(tmp_path)
