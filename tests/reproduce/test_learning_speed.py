@@ -9,7 +9,7 @@ import pytest
 from anchorlab import tasks
 from anchorlab.analysis.learning_speed import learning_speed
 from anchorlab.reproduce import Value, decide, get
-from anchorlab.reproduce.chapter13.broken_pairs import GROUPS, LAPTOP, experiment, overrides
+from anchorlab.reproduce.chapter13.broken_pairs import ALONE, GROUPS, LAPTOP, experiment, overrides
 from anchorlab.reproduce.chapter13.learning_speed import (
     BROKEN,
     OTHER,
@@ -48,8 +48,9 @@ def history(learned: dict[str, float]) -> pd.DataFrame:
 
 def pairs(slow: dict[str, float]) -> pd.DataFrame:
     """Pairs of which (a,b) and (b,a) break the rule, all learned at step 400 but for some."""
-    speed = learning_speed(history(dict.fromkeys(PAIRS, 400) | slow))
-    return pair_epochs(speed, "a,b", epochs=0.01).assign(seed=0)
+    even = dict.fromkeys(PAIRS, 400)
+    speed, control = learning_speed(history(even | slow)), learning_speed(history(even | {"b,b": 600}))
+    return pair_epochs(speed, control, "a,b", epochs=0.01).assign(seed=0)
 
 
 def values_of(table: pd.DataFrame) -> dict[str, float]:
@@ -71,6 +72,13 @@ def test_broken_pairs_and_no_others_break_the_rule(complexity: int) -> None:
     rows = rule.sample("train", 3000, 0)
     differs = rule.solve(rows.tokens) != changed.solve(rows.tokens)
     assert {rule.group_names[group] for group in rows.group[differs]} == set(overrides(broken))
+
+
+def test_operations_of_their_own_are_those_of_no_other_pair() -> None:
+    rule = {first + second for first, second in product(OFFSETS.values(), repeat=2)}
+    own = {int(operation.removeprefix("add:")) for _, operation in ALONE}
+    assert len(own) == len(ALONE) == 6
+    assert not own & rule
 
 
 @pytest.mark.parametrize("complexity", [0, 3, 6])
@@ -124,6 +132,7 @@ def test_kinds_of_pairs_and_epochs() -> None:
     assert (table["kind"] == OTHER).sum() == 12
     assert table.loc["a,b", "epochs"] == pytest.approx(15)
     assert table.loc["d,d", "epochs"] == pytest.approx(4)
+    assert table.loc["b,b", ["epochs", "control"]].tolist() == pytest.approx([4, 6])
     assert table.loc["c,c", "epochs"] == math.inf
 
 
@@ -132,6 +141,9 @@ def test_four_slow_pairs_hold_and_other_ones_fail() -> None:
     assert source["lead_broken"] == pytest.approx(3.5)
     assert source["lead_same"] == pytest.approx(2.25)
     assert (source["recall"], source["precision"], source["precision_kin"]) == (1, 0.5, 1)
+    assert source["delay_broken"] == pytest.approx(math.sqrt(1500 * 1400) / 400)
+    assert source["delay_same"] == pytest.approx(math.sqrt(1000 / 400 * 900 / 600))
+    assert source["delay_other"] == pytest.approx(1)
     elsewhere = values_of(pairs({"c,d": 1500, "a,b": 1600}))
     assert elsewhere["lead_broken"] == pytest.approx(400 / 1500)
     assert (elsewhere["recall"], elsewhere["precision_kin"]) == (0.5, 0.5)

@@ -37,6 +37,16 @@ GROUPS: Broken = (
 """All six groups of pairs. The first three exchange what the rule (a: +5, b: +1, c: −2, d: −8) gives them,
 and so do the others, so that data of complexity 0, 3 and 6 hold the same operations equally often."""
 
+ALONE: Broken = (
+    ("a,b", "add:-5"),
+    ("c,d", "add:4"),
+    ("a,c", "add:-9"),
+    ("b,d", "add:7"),
+    ("a,d", "add:9"),
+    ("b,c", "add:-13"),
+)
+"""The same groups with operations that the rule gives to no pair: none is learned along with another."""
+
 # Settings of `Experiment` at every scale; those at paper scale are of arXiv 2405.05409.
 LAPTOP: dict[str, Any] = {
     "task": "composite",
