@@ -213,7 +213,8 @@ def _pairs_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     handles: list[Any] = [Patch(facecolor=colour, hatch=hatch, edgecolor="white") for colour, hatch in _KINDS.values()]
     handles.append(Line2D([], [], color=BLACK, linestyle="", marker="|", markersize=9, markeredgewidth=2))
     names = [*_KINDS, "the same pair where none breaks the rule"]
-    figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize=SMALL, frameon=False)
+    ncols = 4 if columns == 3 else 1
+    figure.legend(handles, names, loc="outside upper center", ncols=ncols, fontsize=SMALL, frameon=False)
     return figure
 
 
