@@ -27,9 +27,9 @@ def checked() -> Iterator[ModuleType]:
 
 @pytest.mark.parametrize("name", ["post_ln", "lstm"])
 def test_annotated_shapes_hold(checked: ModuleType, name: str) -> None:
-    rows = checked.Rows(TOKENS, TOKENS[:, 1], NO_GROUPS, ("only",))
+    rows = engine.Rows(TOKENS, TOKENS[:, 1], NO_GROUPS, ("only",))
     model = models.build(name, 7, 4, layers=1, heads=1, width=8)
-    members = [checked.SequenceMember({"train": rows}, lambda module: None, seed) for seed in (0, 1)]
+    members = [engine.SequenceMember({"train": rows}, lambda module: None, seed) for seed in (0, 1)]
     problem = checked.SequenceProblem(model, members, batch_size=3)
     parameters = [problem.initialize(0), problem.initialize(1)]
     stacked = {key: torch.stack([one[key] for one in parameters]) for key in parameters[0]}
