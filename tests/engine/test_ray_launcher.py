@@ -101,10 +101,11 @@ def have_two_machines(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     # The driver's machine does not train, and the workers cannot import this module.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("driver"))  # workers import from the driver's folder first
         for name, value in NOT_NICE.items():
             patch.setenv(name, value)
         cluster = Cluster(True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
@@ -181,7 +182,7 @@ def test_an_interrupt_saves_first(cluster: Cluster, item: Callable[..., Item]) -
 def refuse(item: Item, monitor: Monitor) -> None:
     if item.problem is not None:
         return work(item, monitor)
-    while not marker(item).exists():
+    while not marker(item).exists() and not monitor.should_stop():
         time.sleep(0.02)
     raise {"value": InputError("width=3: must be even"), "bug": ZeroDivisionError("by zero")}[item.folder.stem]
 
@@ -335,7 +336,9 @@ def stopped_driver(folder: Path, number: int, *options: str) -> tuple[int, str]:
     (folder / "program.py").write_text(PROGRAM)
     command = [sys.executable, str(folder / "program.py"), str(folder), *options]
     environment = os.environ | NOT_NICE | {"HOME": str(folder)}  # Ray keeps a token there
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder
+    )
     deadline = time.monotonic() + 60
     while not (folder / "run/config.json").exists():
         assert process.poll() is None, process.communicate()[0]
