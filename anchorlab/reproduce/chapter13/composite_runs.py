@@ -48,16 +48,6 @@ LAPTOP_SIZE = (
     "Laptop: anchors x + 1, x + 2 and x + 3, (a, c) and (c, a) unseen; post-LN Transformer with 2 layers, 1 head and "
     "width 64, 2000 steps."
 )
-SIX_ANCHORS: dict[str, Any] = LAPTOP | {
-    "task_fields": {
-        "operations": {"a": "add:5", "b": "add:1", "c": "add:-2", "d": "add:-8", "e": "add:3", "f": "add:-5"},
-        "held_out": [["c", "d"], ["d", "c"]],
-    }
-}
-"""The book's four anchors and two more, of which (f, f) does what the unseen (c, d) does.
-
-With three anchors a network of this size that answers symmetric pairs alike answers the unseen one right as well.
-"""
 SMOKE: dict[str, Any] = LAPTOP | {
     "train_rows": 600,
     "test_rows": 100,
