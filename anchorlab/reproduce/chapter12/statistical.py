@@ -184,7 +184,7 @@ REPRODUCTIONS = (
                 "constructions": {"1": {"train_rows": 500}, "2": {"train_rows": 500}},
             },
             "laptop": {
-                "seeds": 3,
+                "seeds": 10,
                 "probe_rows": 2000,
                 "training": {
                     **_TASK,
