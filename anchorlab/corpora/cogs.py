@@ -8,6 +8,7 @@ words instead of 900, eight verb frames, and twelve of the twenty-one cases of g
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ _VERBS = {
     "double object": grammar.DATIVE,
 }
 _NAME_SHARE, _MODIFIER_SHARE = 3, 4  # one agent or recipient in 3 is a name, one object in 4 has a modifier
+_REPEATED_DRAWS = 10_000  # without any new sentence, before there are thought to be no more
 
 
 class _Draws:
@@ -70,6 +72,12 @@ class _Draws:
         inner = self.modified(self._one(grammar.PLACES), depth - 1)
         return replace(noun, modifier=(self._one(grammar.PREPOSITIONS), inner))
 
+    def theme(self, word: str | None = None, *, modifiers: bool = True) -> Noun:
+        """The word (None: any that fits) as an object, perhaps with modifiers, no deeper ones than in training."""
+        modified = modifiers and not self._below(_MODIFIER_SHARE)
+        word = word or self._one((*grammar.THINGS, *grammar.BEINGS))
+        return self.modified(word, 1 + self._below(self._depth) if modified else 0)
+
     def common(self, word: str) -> Noun:
         """The word with an article."""
         return Noun(word, self._flip())
@@ -90,9 +98,7 @@ class _Draws:
         if role == "ccomp":
             return self.clause(depth=depth + 1)
         if role == "theme":
-            modified = frame != "unaccusative" and frame not in _SUBJECT_THEMES and not self._below(_MODIFIER_SHARE)
-            word = self._one((*grammar.THINGS, *grammar.BEINGS))
-            return self.modified(word, 1 + self._below(self._depth) if modified else 0)
+            return self.theme(modifiers=frame not in _SUBJECT_THEMES)
         return Noun(self._one(grammar.NAMES)) if not self._below(_NAME_SHARE) else self.common(self.being())
 
     def _frame(self, *, nested: bool) -> str:
@@ -109,7 +115,7 @@ class _Draws:
         return bool(self._below(2))
 
 
-_SUBJECT_THEMES = ("passive", "short passive")
+_SUBJECT_THEMES = ("unaccusative", "passive", "short passive")
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ CASES = (
     Case(
         "subject to object (noun)",
         lambda draw: draw.clause("transitive", agent=draw.common("hedgehog")),
-        lambda draw: draw.clause("transitive", theme=draw.common("hedgehog")),
+        lambda draw: draw.clause("transitive", theme=draw.theme("hedgehog")),
     ),
     Case(
         "object to subject (noun)",
@@ -145,7 +151,7 @@ CASES = (
     Case(
         "primitive to object (noun)",
         None,  # the word of the case before
-        lambda draw: draw.clause("transitive", theme=draw.common("shark")),
+        lambda draw: draw.clause("transitive", theme=draw.theme("shark")),
     ),
     Case(
         "primitive to subject (name)",
@@ -195,7 +201,8 @@ def generate(
     `ood_rows` are tested of each case. `depth` is the most prepositional phrases inside each other, and the most
     clauses with `that`, in training.
 
-    Raises InputError for numbers that are not positive or leave no other training rows.
+    Raises InputError for numbers that are not positive, leave no other training rows, or are more than there are
+    different sentences.
     """
     for name, count in {"test_rows": test_rows, "ood_rows": ood_rows, "exposures": exposures, "depth": depth}.items():
         if count < 1:
@@ -208,16 +215,16 @@ def generate(
         )
     draws = _Draws(Stream("cogs", seed), depth)
     used: set[str] = set()
-    train = _different(general, draws.clause, used)
+    train = _different("train_rows", general, draws.clause, used)
     for case in shown:
         train += _exposed(case, exposures, draws, used)
     return {
         "train": train,
-        "test": _different(test_rows, draws.clause, used),
+        "test": _different("test_rows", test_rows, draws.clause, used),
         "ood": [
             pair._replace(group=case.name)
             for case in CASES
-            for pair in _different(ood_rows, lambda case=case: case.tested(draws), used)  # type: ignore[misc]
+            for pair in _different("ood_rows", ood_rows, partial(case.tested, draws), used)
         ],
     }
 
@@ -227,17 +234,22 @@ def _exposed(case: Case, count: int, draws: _Draws, used: set[str]) -> list[Pair
     first = case.seen(draws)
     if isinstance(first, Pair):
         return [first] * count
-    return _different(count, lambda: case.seen(draws), used)  # type: ignore[misc, arg-type, return-value]
+    return _different("exposures", count, partial(case.seen, draws), used)  # type: ignore[arg-type]
 
 
-def _different(count: int, draw: Callable[[], Clause], used: set[str]) -> list[Pair]:
-    """`count` drawn pairs with sentences that are not in `used`, which they are added to."""
+def _different(name: str, count: int, draw: Callable[[], Clause], used: set[str]) -> list[Pair]:
+    """`count` (the setting `name`) drawn pairs with sentences that are not in `used`, which they are added to."""
     found: list[Pair] = []
+    repeated = 0
     while len(found) < count:
         pair = Pair(*write(draw()))
+        repeated += 1
         if pair.source not in used:
             used.add(pair.source)
             found.append(pair)
+            repeated = 0
+        if repeated == _REPEATED_DRAWS:
+            raise InputError(f"{name}={count}: must be at most the {len(found)} different sentences of this kind")
     return found
 
 

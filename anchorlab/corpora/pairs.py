@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import load_dataset
+from datasets.exceptions import DatasetGenerationError
 
 from anchorlab.errors import InputError
 from anchorlab.tasks.randomness import Stream
@@ -93,15 +94,20 @@ def read_hub(
 ) -> dict[str, list[Pair]]:
     """The splits of a data set of the Hugging Face hub, or of a folder, whose `columns` are source, target(, group).
 
-    `options` go to `datasets.load_dataset`. Raises InputError if it cannot be loaded or has other columns.
+    `options` go to `datasets.load_dataset`. Raises InputError if it cannot be loaded, has other columns, or a row
+    without a value.
     """
     try:
         found = load_dataset(name, configuration, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"name={name!r}: cannot be loaded ({str(error).splitlines()[0]})") from None
+    except (DatasetGenerationError, OSError, ValueError, RuntimeError) as error:
+        first = (str(error.__cause__ or error).splitlines() or ["it is empty"])[0]
+        raise InputError(f"name={name!r}: cannot be loaded ({first})") from None
     for split, table in found.items():
         if missing := set(columns) - set(table.column_names):
             raise InputError(f"name={name!r}: split {split!r} has no column {min(missing)!r}")
+        for column in columns:
+            if None in (values := table[column][:]):
+                raise InputError(f"name={name!r}: split {split!r}, row {values.index(None)} has no {column!r}")
     return {
         str(split): [Pair(*map(str, values)) for values in zip(*(table[column] for column in columns), strict=True)]
         for split, table in found.items()

@@ -45,18 +45,27 @@ def answered(
     )
 
 
-def write(folder: Path | str, splits: Mapping[str, TokenRows]) -> Path:
+def write(folder: Path | str, splits: Mapping[str, TokenRows], *, tokenizer: str | None = None) -> Path:
     """Write every split to `folder/SPLIT.parquet` with columns input_ids, labels (or label) and, with groups, group.
 
-    Returns the folder, which `Experiment(data=…)` reads; one of the splits must then be `train`. Raises InputError for
-    a split without rows and for labels or groups that are not as many as the rows.
+    `tokenizer` is the content of `tokenizer.json` beside them. Returns the folder, which `Experiment(data=…)` reads;
+    one of the splits must then be `train`. Raises InputError for a split without rows, for labels or groups that are
+    not as many as the rows, and for a folder with other splits or a tokenizer that would be read with these.
     """
     folder = Path(folder)
     tables = {split: _table(split, rows) for split, rows in splits.items()}
+    own = {f"{split}.parquet" for split in splits} | ({"tokenizer.json"} if tokenizer is not None else set())
+    if others := {path.name for path in (*folder.glob("*.parquet"), *folder.glob("tokenizer.json"))} - own:
+        raise InputError(
+            f"folder={str(folder)!r}: holds {min(others)} of other rows; remove it, or choose another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for split, table in tables.items():
         with replacing(folder / f"{split}.parquet") as temporary:
             pq.write_table(table, temporary)
+    if tokenizer is not None:
+        with replacing(folder / "tokenizer.json") as temporary:
+            temporary.write_text(tokenizer, encoding="utf-8")
     return folder
 
 

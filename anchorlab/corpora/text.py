@@ -16,7 +16,6 @@ from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from anchorlab.errors import InputError
-from anchorlab.files import replacing
 from anchorlab.tasks.randomness import Stream
 
 from .rows import TokenRows
@@ -44,7 +43,8 @@ def documents(source: Path | str | None = None) -> dict[str, str]:
     """The documents of a text file, or of all UTF-8 files below a folder, by their path; equal ones once.
 
     None stands for the source code of the Python standard library without its tests, 12 MB that every machine has; it
-    differs a little from one version of Python to the next. Raises InputError for a path without any text.
+    differs a little from one version of Python to the next. Raises InputError for a path without any text, and for a
+    file that cannot be read.
     """
     root = Path(sysconfig.get_path("stdlib") if source is None else source)
     if not root.exists():
@@ -69,8 +69,10 @@ def tokenize(
     """Split documents into training and test, train a tokenizer on the former, and encode both with it.
 
     The documents come in an order drawn from `seed`; the first are the test documents, with at least `test_share` of
-    all characters. Of a single document the end is the test document, from the beginning of a line. `characters` takes
-    no more documents than needed for so many. A vocabulary of `BYTES` tokens has no merges: every byte is a token.
+    all characters and less than twice as many: documents that are longer than this share are left to training, unless
+    all are. Of a single document the end is the test document, from the beginning of a line. `characters` takes no more
+    documents than needed for so many. A vocabulary of `BYTES` tokens has no merges: every byte is a token. `END` in a
+    document is text like any other.
 
     Everything is in memory. Raises InputError for settings out of range, and for a text that is too short to be split.
     """
@@ -80,6 +82,8 @@ def tokenize(
         )
     if not 0 < test_share < 1:
         raise InputError(f"test_share={test_share}: must be between 0 and 1")
+    if characters is not None and characters < 1:
+        raise InputError(f"characters={characters}: must be at least 1, or None for all")
     train, test = _split(texts, test_share, characters, seed)
     tokenizer = _train_tokenizer(train, vocabulary_size)
     return TextCorpus(tokenizer, _encode(tokenizer, train), _encode(tokenizer, test))
@@ -110,10 +114,8 @@ def write(
         "train": _part("train_tokens", corpus.train, train_tokens, length),
         "test": _part("test_tokens", corpus.test, test_tokens, length),
     }
-    folder = write_rows(folder, {split: TokenRows(windows(tokens, length)) for split, tokens in parts.items()})
-    with replacing(folder / "tokenizer.json") as temporary:
-        temporary.write_text(corpus.tokenizer.to_str(), encoding="utf-8")
-    return folder
+    rows = {split: TokenRows(windows(tokens, length)) for split, tokens in parts.items()}
+    return write_rows(folder, rows, tokenizer=corpus.tokenizer.to_str())
 
 
 def _content(path: Path) -> str:
@@ -122,6 +124,8 @@ def _content(path: Path) -> str:
         content = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
         return ""
+    except OSError as error:
+        raise InputError(f"text={str(path)!r}: cannot be read ({error.strerror})") from None
     return content if content.strip() and "\0" not in content else ""
 
 
@@ -137,8 +141,13 @@ def _split(
         cut = text.find("\n", int(len(text) * (1 - test_share))) + 1
         train, test = [text[:cut]], [text[cut:]]
     else:
-        count = _needed(contents, test_share * sum(map(len, contents)))
-        train, test = contents[count:], contents[:count]
+        wanted = test_share * sum(map(len, contents))
+        longest = max(wanted, min(map(len, contents)))
+        short = [place for place, content in enumerate(contents) if len(content) <= longest]
+        tested = set(short[: _needed([contents[place] for place in short], wanted)])
+        train, test = ([c for place, c in enumerate(contents) if (place in tested) == wish] for wish in (False, True))
+        if sum(map(len, test)) < wanted:
+            raise InputError(f"test_share={test_share}: the shorter documents have less; cut the longer ones")
     if not "".join(train).strip() or not "".join(test).strip():
         raise InputError(f"text: {len(contents)} documents cannot be split into training and test; give more text")
     return train, test
@@ -151,6 +160,7 @@ def _needed(contents: list[str], characters: float) -> int:
 
 def _train_tokenizer(texts: list[str], vocabulary_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.encode_special_tokens = True  # as text: no document may end another one
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

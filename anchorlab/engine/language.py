@@ -1,24 +1,27 @@
 """Language problems: rows of tokens that are predicted inside the row, each from those before it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from anchorlab.errors import InputError
 from anchorlab.models import all_position_logits
+from anchorlab.models.factory import perturbed
 
+from .memory import is_out_of_memory
 from .problem import Parameters
 from .rows import DataSets, Found, RowProblem, SequenceBatch, SequenceMember
 
 NOT_COUNTED = -100
 """The label of a token that is not to be predicted: prompt and padding (Hugging Face's convention)."""
 
-_EVALUATION_LOGITS = 2**25  # of all members together, unless a training batch has more
+_EVALUATION_LOGITS, _EVALUATION_ROWS = 2**25, 4096  # of all members together, unless a training batch has more
 
 
 class LanguageProblem(RowProblem):
@@ -30,7 +33,7 @@ class LanguageProblem(RowProblem):
     all the most likely ones: those that greedy decoding answers without a mistake.
 
     Batches and errors are those of `RowProblem`; also raises InputError for a model that answers once a row
-    (fnn) or sees later tokens (simplified).
+    (fnn), sees later tokens (simplified) or cannot read rows without their last token, which training gives it.
     """
 
     def __init__(
@@ -42,7 +45,8 @@ class LanguageProblem(RowProblem):
         evaluation_rows: int | None = None,
         device: torch.device | str = "cpu",
     ):
-        _check_causal(model, max(rows.tokens.shape[1] for rows in members[0].splits.values()))
+        lengths = {rows.tokens.shape[1] for rows in members[0].splits.values()}
+        _check_causal(model, {max(lengths), *(length - 1 for length in lengths)})
         super().__init__(model, members, batch_size=batch_size, evaluation_rows=evaluation_rows, device=device)
         self._forward = all_position_logits(model.config) or partial(self._full_logits, positions=slice(None))
 
@@ -56,7 +60,7 @@ class LanguageProblem(RowProblem):
         self, parameters: Parameters, sets: DataSets, data: Int[Tensor, " member"]
     ) -> list[list[Found]]:
         row_logits = len(data) * sets.tokens.shape[-1] * self._model.config.vocab_size
-        size = max(self.batch_size, _EVALUATION_LOGITS // row_logits)
+        size = max(self.batch_size, min(_EVALUATION_LOGITS // row_logits, _EVALUATION_ROWS // len(data)))
         losses, hits, solved = [], [], []
         for start in range(0, sets.rows, size):
             part = slice(start, start + size)
@@ -75,16 +79,38 @@ class LanguageProblem(RowProblem):
         return sets.named(means)
 
 
+def _check_causal(model: PreTrainedModel, lengths: Iterable[int]) -> None:
+    """Change single tokens of random rows, at weights of which none is zero: no logits before them may move."""
+    weights, random = perturbed(model), torch.Generator().manual_seed(0)
+    for length in sorted(lengths, reverse=True):
+        row = torch.randint(model.config.vocab_size, (1, length), generator=random)
+        before = _logits(model, weights, row)
+        for place in {1, 2, length // 2, length // 2 + 1, length - 2, length - 1} & set(range(1, length)):
+            changed = row.clone()
+            changed[:, place] = (row[:, place] + 1) % model.config.vocab_size
+            moved = (_logits(model, weights, changed) - before)[:, :place].abs().max()
+            if before.shape[1] != length or moved > 1e-5 * before.abs().max():
+                raise InputError(
+                    f"model: {type(model).__name__} does not predict every token from those before it, so it cannot "
+                    "learn 'labels'; take another one, such as gpt2"
+                )
+
+
 @torch.no_grad()
-def _check_causal(model: PreTrainedModel, length: int) -> None:
-    rows = torch.zeros(2, length, dtype=torch.long)
-    rows[1, -1] = model.config.vocab_size - 1
-    one, other = model(rows).logits[:, :-1]
-    if len(one) != length - 1 or (one - other).abs().max() > 1e-5 * one.abs().max():
+def _logits(
+    model: PreTrainedModel, weights: dict[str, Tensor], row: Int[Tensor, "1 length"]
+) -> Float[Tensor, "1 _ vocabulary"]:
+    try:
+        logits: Tensor = functional_call(model, weights, (row,)).logits
+    except Exception as error:  # a network of the user's own may raise anything
+        if isinstance(error, InputError) or is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"model: {type(model).__name__} does not predict every token from those before it, so it cannot learn "
-            "'labels'; take another one, such as gpt2"
-        )
+            f"model: {type(model).__name__} cannot read rows of {row.shape[1]} tokens, which learning 'labels' needs "
+            f"({type(error).__name__}: {first})"
+        ) from None
+    return logits
 
 
 def _cross_entropy(

@@ -48,11 +48,18 @@ class OptimizerSettings:
 
     def decay(self, step: int, steps_per_epoch: int) -> float:
         """Weight decay of optimizer step `step` (counted from 0)."""
-        if self.decay_window is None:
-            return self.weight_decay
+        on = self.decay_window is None or step in self.decay_steps(self.decay_window, steps_per_epoch)
+        return self.weight_decay if on else 0.0
+
+    def decay_steps(self, window: tuple[float, float], steps_per_epoch: int) -> range:
+        """The steps in a window of units; InputError if it has none."""
         unit = 1 if self.schedule.unit == "step" else steps_per_epoch
-        start, end = (round(edge * unit) for edge in self.decay_window)
-        return self.weight_decay if start <= step < end else 0.0
+        start, end = (round(edge * unit) for edge in window)
+        if start >= end:
+            raise InputError(
+                f"weight_decay_window: {window} {self.schedule.unit}s have no step; must have at least one"
+            )
+        return range(start, end)
 
 
 class PopulationOptimizer:

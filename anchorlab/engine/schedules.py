@@ -26,9 +26,9 @@ class Schedule:
     unit: Unit = "step"
 
     @classmethod
-    def constant(cls, rate: float) -> "Schedule":
-        """The same rate at every step."""
-        return cls(rate, rate, rate, 0, 0)
+    def constant(cls, rate: float, unit: Unit = "step") -> "Schedule":
+        """The same rate at every step; `unit` is what a window of weight decay counts."""
+        return cls(rate, rate, rate, 0, 0, unit)
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of optimizer step `step` (counted from 0)."""

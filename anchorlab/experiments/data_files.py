@@ -44,6 +44,8 @@ def read_splits(path: Path) -> tuple[dict[str, FileRows], tuple[str, ...]]:
     if "train" not in found:
         raise InputError(f"data={str(path)!r}: no split 'train' (found {', '.join(map(str, found))})")
     splits = {str(split): _rows(table, f"data={str(path)!r}: split {str(split)!r}") for split, table in found.items()}
+    if len({rows.labels.ndim for rows in splits.values()}) != 1:
+        raise InputError(f"data={str(path)!r}: some splits have 'label', others 'labels'; all must have the same")
     names = tuple(sorted({name for rows in splits.values() for name in rows.groups}))
     return splits, () if names == (_NO_GROUP,) else names
 
@@ -72,16 +74,20 @@ def _load(path: Path) -> Mapping[Any, Any]:
     with _without_progress_bars():
         try:
             if path.is_file():
-                return dict(load_dataset(_KINDS[path.suffix], data_files=str(path)))
+                return {"train": _load_file(path)}
             for suffix in (".parquet", ".jsonl"):  # the library itself would leave out splits of unusual names
                 if (path / f"train{suffix}").is_file():
-                    files = {file.stem: str(file) for file in sorted(path.glob(f"*{suffix}"))}
-                    return dict(load_dataset(_KINDS[suffix], data_files=files))
+                    # Each by itself: not all splits need the same columns.
+                    return {file.stem: _load_file(file) for file in sorted(path.glob(f"*{suffix}"))}
             return dict(load_dataset(str(path)))
         except (DatasetGenerationError, OSError, ValueError, TypeError, StopIteration) as error:
             lines = str(error.__cause__ or error).strip().splitlines() or ["it is empty"]
             reason = " … ".join(dict.fromkeys([lines[0], lines[-1]]))
             raise InputError(f"data={str(path)!r}: cannot be read ({reason})") from None
+
+
+def _load_file(file: Path) -> Any:
+    return load_dataset(_KINDS[file.suffix], data_files=str(file), split="train")
 
 
 @contextmanager

@@ -32,6 +32,10 @@ _DEFAULT_BATCH = 256
 _DEFAULT_RATE = 0.5
 
 
+def _default_rule(model: str | None) -> str:
+    return models.OWN if model == "pretrained" else "arxiv-2405.05409"
+
+
 @checked
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -50,11 +54,11 @@ class Experiment:
         model, layers, heads, width (d_model), head_width (d_k), feed_forward_width (d_ff), model_options: see
             `anchorlab.models.build`; None stands for the model's default. With model `factory` a function of your own
             makes the network: `model_options={"factory": "my_net.py:make"}` (see `anchorlab.models.factory`).
-            With model `pretrained` training goes on from a saved one: `model_options={"folder": "my_model"}` and
-            `initialization_rule="own"`.
+            With model `pretrained` training goes on from a saved one: `model_options={"folder": "my_model"}`.
         initialization_rate: γ: weights have standard deviation d_in^-γ, so larger γ means smaller weights. None stands
             for 0.5, or for nothing if the rule takes no rate. For `initialization_rule`, `component_rates` and
-            `initialization_distribution` see `anchorlab.models.initialize`; `own` keeps what a factory draws.
+            `initialization_distribution` see `anchorlab.models.initialize`; `own` keeps what a factory draws, and the
+            weights of a saved model, for which it is the default.
         seed: of the initialization alone.
 
     Optimization:
@@ -99,7 +103,7 @@ class Experiment:
     feed_forward_width: PositiveInt | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     initialization_rate: NonNegativeFloat | None = None
-    initialization_rule: str = "arxiv-2405.05409"
+    initialization_rule: str = Field(default_factory=lambda given: _default_rule(given.get("model")))
     initialization_distribution: Literal["normal", "uniform"] = "normal"
     component_rates: dict[str, FiniteFloat] = field(default_factory=dict)
     seed: Seed = 0
@@ -192,18 +196,25 @@ class Experiment:
         return self.batch_size or _DEFAULT_BATCH
 
     def optimizer_settings(self, units: int) -> OptimizerSettings:
-        """The optimizer of this experiment for a training of `units` steps or epochs (as `schedule_unit` says)."""
-        window = self.weight_decay_window
-        return OptimizerSettings(
+        """The optimizer of this experiment for a training of `units` steps or epochs (as `schedule_unit` says).
+
+        Raises InputError for a warm-up as long as training and, if units are steps, a window without any.
+        """
+        share = self.weight_decay_window
+        window = share and (share[0] * units, share[1] * units)
+        settings = OptimizerSettings(
             name=self.optimizer,
             schedule=self._schedule(units),
             weight_decay=self.weight_decay,
             decay_scope=self.decay_scope,
-            decay_window=window and (window[0] * units, window[1] * units),
+            decay_window=window,
             betas=self.betas,
             momentum=self.momentum,
             clip_norm=self.clip_norm,
         )
+        if window and self.schedule_unit == "step":  # how many steps an epoch has is not known here
+            settings.decay_steps(window, 1)
+        return settings
 
     def stopping_rules(self) -> list[StoppingRule]:
         """When training may end before its last step."""
@@ -216,7 +227,7 @@ class Experiment:
     def _schedule(self, units: int) -> Schedule:
         peak = self.learning_rate
         if self.schedule == "constant":
-            return Schedule.constant(peak)
+            return Schedule.constant(peak, self.schedule_unit)
         initial = peak / 10 if self.initial_learning_rate is None else self.initial_learning_rate
         final = peak / 10 if self.final_learning_rate is None else self.final_learning_rate
         warmup = units / 20 if self.warmup is None else self.warmup

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.validation import check_known
 
+from .data import load_data
 from .experiment import Experiment
 from .live import live_grid
 from .placement import Measured, Placement, measure, read_measured
@@ -72,8 +73,7 @@ def sweep(
             raise InputError(f"experiments: {name!r} cannot be the name of a folder")
     check_members(experiments)
     with _claimed(folder):
-        for name, experiment in experiments.items():
-            check_folder(folder / name, experiment.record())
+        _check_folders(experiments, folder)
         groups = _groups(experiments, folder)
         machines = _machines(launcher, address, groups)
         populations = [
@@ -113,6 +113,19 @@ def _claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_folders(experiments: Mapping[str, Experiment], folder: Path) -> None:
+    """Raise InputError for a member's folder that holds something else, or a run on rows that have changed since."""
+    hashes: dict[Hashable, str] = {}
+    for name, experiment in experiments.items():
+        settings = experiment.record()
+        if experiment.data and (folder / name / "config.json").is_file():
+            rows = experiment.data, experiment.test_rows, experiment.data_seed
+            if rows not in hashes:
+                hashes[rows] = load_data(experiment).digest()
+            settings["data_hash"] = hashes[rows]
+        check_folder(folder / name, settings)
 
 
 def _groups(experiments: Mapping[str, Experiment], folder: Path) -> list[Members]:

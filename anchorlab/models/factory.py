@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -137,7 +138,7 @@ def build_factory(vocabulary_size: int, max_length: int, *, factory: str, source
 
     Raises:
         InputError: there is no such factory; it raises or makes no module; the module does not fit the vocabulary, has
-            no parameters or some that cannot be trained, or is not determined by the seed.
+            no parameters or some that cannot be trained, mixes rows, or is not determined by the seed.
     """
     options = settled_options({"factory": factory, "source": source})
     config = FactoryConfig(vocab_size=vocabulary_size, max_position_embeddings=max_length, **options)
@@ -236,11 +237,24 @@ def _check_parameters(model: FactoryForCausalLM) -> None:
         raise InputError("returns the same module each time; it must make a new one")
 
 
+def perturbed(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters with noise of the size of a usual initialization, so that none is zero and hides what it is for.
+
+    Always the same noise; the model and the global generators are left as they were.
+    """
+    random, found = torch.Generator().manual_seed(0), {}
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=random) * max((1, *parameter.shape[-1:])) ** -0.5
+        found[name] = parameter.detach() + noise.to(parameter)
+    return found
+
+
 def _check_answer(model: FactoryForCausalLM) -> None:
-    """Run every token id through the network once, and its gradient back."""
+    """Run rows of the lowest and of the highest token ids through the network, and the gradient back."""
     vocabulary, length = model.config.vocab_size, model.config.max_position_embeddings
-    rows = -(-vocabulary // length)
-    tokens = (torch.arange(rows * length) % vocabulary).view(rows, length)
+    rows = 4
+    half = torch.arange(rows * length // 2)
+    tokens = (torch.cat([half, half - len(half)]) % vocabulary).view(rows, length)
     file = _locate(model.config.factory).file
     with errors_with_line(file):
         answer = model.network(tokens)
@@ -257,6 +271,12 @@ def _check_answer(model: FactoryForCausalLM) -> None:
     for name, gradient in zip(names, torch.autograd.grad(last.sum(), parameters, allow_unused=True), strict=True):
         if gradient is None:
             raise InputError(f"parameter {_own(name)} is not used in the logits of the last token; leave it out")
+    with torch.no_grad(), errors_with_line(file):
+        weights = perturbed(model)
+        together = functional_call(model, weights, (tokens,)).logits
+        alone = torch.cat([functional_call(model, weights, (row[None],)).logits for row in tokens])
+    if alone.shape != together.shape or (alone - together).abs().max() > 1e-4 * together.abs().max():
+        raise InputError("the module answers a row otherwise among others than alone; it must not mix rows of a batch")
 
 
 def _own(name: str) -> str:

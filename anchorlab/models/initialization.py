@@ -133,7 +133,8 @@ def initialize(
     and norms of `torch.nn`. Of a model that was loaded from a folder, `own` takes the weights saved there.
 
     Raises:
-        InputError: as `initialization_table`; `own` for another model.
+        InputError: as `initialization_table`; `own` for another model, or for a factory that makes the same weights
+            under every seed.
     """
     if rule == OWN:
         _check_no_rates(rule, component_rates)
@@ -162,13 +163,24 @@ def _make_anew(model: PreTrainedModel, generator: torch.Generator) -> None:
 def _own_weights(model: PreTrainedModel, generator: torch.Generator) -> PreTrainedModel:
     """What the factory makes, or what is saved in the folder that the model was loaded from."""
     if isinstance(model, FactoryForCausalLM):
-        with global_seed(int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))):
-            return model.anew()
+        seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+        made, other = (_made_under(one, model) for one in (seed, seed + 1))
+        if all(map(torch.equal, made.parameters(), other.parameters())):
+            raise InputError(
+                f"rule: {OWN!r} needs weights that follow the seed; factory={model.config.factory!r} makes the same "
+                "under every seed: it must not seed PyTorch's global generator, and must draw from it"
+            )
+        return made
     if not model.name_or_path:
         raise InputError(
             f"rule: {OWN!r} is for networks of your own and saved ones; what {type(model).__name__} has is {PYTORCH!r}"
         )
     return load(model.name_or_path)
+
+
+def _made_under(seed: int, model: FactoryForCausalLM) -> FactoryForCausalLM:
+    with global_seed(seed):
+        return model.anew()
 
 
 def _draw(row: InitializationRow, generator: torch.Generator) -> Tensor:

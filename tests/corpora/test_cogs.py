@@ -169,6 +169,16 @@ def test_tested_cases_are_what_their_names_say() -> None:
         assert all(re.search(pattern, pair.source) for pair in tested[name])
 
 
+def test_every_case_has_a_thousand_sentences() -> None:
+    rows = cogs.generate(train_rows=300, test_rows=5, ood_rows=1000, exposures=5, depth=1)["ood"]
+    assert set(Counter(pair.group for pair in rows).values()) == {1000}
+    for word, case in (("hedgehog", "subject to object (noun)"), ("shark", "primitive to object (noun)")):
+        for text in (pair.source for pair in rows if pair.group == case):
+            modified = re.fullmatch(rf"[^.]* (the|a) {word}((?: (?:on|in|beside) (?:the|a) \w+)*) \.", text)
+            assert modified is not None
+            assert len(modified[2].split()) in (0, 3)
+
+
 def test_depths_follow_what_is_trained() -> None:
     found = cogs.generate(**SMALL, depth=1)
     nested = [text.source.count(" that ") for text in found["train"]]
@@ -199,6 +209,8 @@ def test_compact_forms_say_the_same_in_fewer_tokens() -> None:
         ({"ood_rows": 0}, "ood_rows=0"),
         ({"exposures": 0}, "exposures=0"),
         ({"depth": 0}, "depth=0: must be at least 1"),
+        # 34 agents, 8 verbs and 2 articles of the cockroach
+        ({"train_rows": 5_000, "exposures": 545}, "^exposures=545: must be at most the 544 different sentences[^\n]*$"),
     ],
 )
 def test_wrong_numbers_of_rows_are_refused(change: dict[str, int], message: str) -> None:

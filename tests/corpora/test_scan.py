@@ -131,6 +131,13 @@ def test_published_files_are_read(tmp_path: Path) -> None:
 def test_a_data_set_in_the_hubs_form_is_read(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("commands,actions\njump,I_JUMP\n")
     assert scan.load_hub(str(tmp_path), None) == {"train": [pairs.Pair("jump", "I_JUMP")]}
+    (tmp_path / "test.csv").write_text("commands,actions\njump,I_JUMP\nrun,\n")
+    with pytest.raises(InputError, match=r"split 'test', row 1 has no 'actions'$"):
+        scan.load_hub(str(tmp_path), None)
+    (tmp_path / "test.csv").write_text("")
+    with pytest.raises(InputError, match=r"^name=.*: cannot be loaded \([^\n]*\)$"):
+        scan.load_hub(str(tmp_path), None)
+    (tmp_path / "test.csv").unlink()
     with pytest.raises(InputError, match="no column 'meaning'"):
         pairs.read_hub(str(tmp_path), ("commands", "meaning"))
     with pytest.raises(InputError, match="cannot be loaded"):

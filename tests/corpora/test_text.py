@@ -30,6 +30,18 @@ def test_every_document_is_whole_in_one_split_and_comes_back_from_its_tokens() -
     assert 0.2 * characters <= sum(map(len, test)) < 0.2 * characters + max(map(len, TEXTS.values()))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_document_longer_than_the_test_share_is_left_to_training(seed: int) -> None:
+    corpus = text.tokenize(TEXTS | {"long": "long\n" * 9_000}, vocabulary_size=text.BYTES, test_share=0.05, seed=seed)
+    assert 0.05 <= len(corpus.test) / (len(corpus.train) + len(corpus.test)) < 0.1
+
+
+def test_the_end_token_in_a_document_is_text(tmp_path: Path) -> None:
+    corpus = text.tokenize({"a": f"a{text.END}\n" * 9, "b": f"b{text.END}\n" * 9}, vocabulary_size=text.BYTES)
+    end = corpus.tokenizer.token_to_id(text.END)
+    assert [np.flatnonzero(part == end).tolist() for part in (corpus.train, corpus.test)] == [[16 * 9 - 9]] * 2
+
+
 def test_split_depends_on_the_seed_alone() -> None:
     first, again, other = (text.tokenize(TEXTS, vocabulary_size=300, seed=seed) for seed in (0, 0, 1))
     assert np.array_equal(first.train, again.train)
@@ -104,6 +116,9 @@ def test_standard_library_has_no_tests_and_no_installed_packages() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"characters": -5}, "characters=-5: must be at least 1"),
+        ({"characters": 0}, "characters=0: must be at least 1"),
+        ({"texts": {"a": "long\n" * 99, "b": "b\n"}}, "test_share=0.1: the shorter documents have less"),
         ({"vocabulary_size": 256}, "vocabulary_size=256: must be at least 257"),
         ({"test_share": 1.0}, "test_share=1.0: must be between 0 and 1"),
         ({"texts": {"a": "one line"}}, "1 documents cannot be split"),
@@ -126,6 +141,26 @@ def test_wrong_settings(arguments: dict, message: str) -> None:
 def test_wrong_sizes_of_files(tmp_path: Path, arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         text.write(tmp_path, text.tokenize(TEXTS, vocabulary_size=300), **arguments)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.txt").write_text("one")
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(InputError, match=r"^text='.*a.txt': cannot be read \(Permission denied\)$"):
+        text.documents(tmp_path)
+
+
+def test_what_another_corpus_left_in_the_folder_is_not_read(tmp_path: Path) -> None:
+    corpus = text.tokenize(TEXTS, vocabulary_size=300)
+    for _ in range(2):  # the same again is allowed
+        text.write(tmp_path, corpus, length=16)
+    with pytest.raises(InputError, match=r"^folder='.*': holds test.parquet of other rows; remove it, or [^\n]*$"):
+        write(tmp_path, {"train": TokenRows([[1, 2]])}, tokenizer="{}")
+    with pytest.raises(InputError, match=r"holds tokenizer\.json of other rows"):
+        write(tmp_path, {"train": TokenRows([[1, 2]]), "test": TokenRows([[1, 2]])})
 
 
 def test_sources_without_text(tmp_path: Path) -> None:

@@ -90,10 +90,23 @@ def test_neighbouring_windows_share_no_step_and_leave_none_out(edges: list[int],
     assert decayed(0, 20) == list(range(steps))
 
 
-def test_a_window_is_a_part_of_training_also_when_the_schedule_moves_by_epochs() -> None:
-    experiment = Experiment(weight_decay=0.5, weight_decay_window=(0.25, 0.5), schedule_unit="epoch", epochs=10)
+@pytest.mark.parametrize("schedule", ["warmup_cosine", "constant"])
+def test_a_window_is_a_part_of_training_also_when_the_schedule_moves_by_epochs(schedule: Any) -> None:
+    experiment = Experiment(
+        weight_decay=0.5, weight_decay_window=(0.25, 0.5), schedule=schedule, schedule_unit="epoch", epochs=10
+    )
     found = experiment.optimizer_settings(10)
     assert [step for step in range(80) if found.decay(step, steps_per_epoch=8)] == list(range(20, 40))
+
+
+def test_a_window_without_a_step_is_refused() -> None:
+    none = "^weight_decay_window: [^\n]* no step; must have at least one$"
+    with pytest.raises(InputError, match=none):
+        Experiment(weight_decay_window=(0.5, 0.51)).optimizer_settings(10)
+    by_epoch = Experiment(weight_decay_window=(0.5, 0.51), schedule_unit="epoch").optimizer_settings(10)
+    assert [step for step in range(200) if by_epoch.decay(step, 20)] == [100, 101]
+    with pytest.raises(InputError, match=none):
+        by_epoch.decay(0, 4)
 
 
 @pytest.mark.parametrize("window", BAD)

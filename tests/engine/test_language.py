@@ -1,15 +1,20 @@
 """Rows with labels inside: loss, measurements and batches against plain Hugging Face code."""
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from anchorlab import models
 from anchorlab.engine import NOT_COUNTED, LanguageProblem, Rows, SequenceMember, SequenceProblem
+from anchorlab.engine.language import _check_causal as check_causal
 from anchorlab.errors import InputError
 
 VOCABULARY, LENGTH = 12, 7
@@ -137,3 +142,61 @@ def test_models_that_do_not_predict_every_token_are_refused(name: str) -> None:
     message = rf"model: {type(model).__name__} does not predict every token from those before it, so it cannot learn"
     with pytest.raises(InputError, match=message):
         LanguageProblem(model, [SequenceMember({"train": ROWS}, lambda module: None, 0)], batch_size=8)
+
+
+class Peeking(nn.Module):
+    """Adds the tokens that `others` mixes into each place, times a parameter that starts at zero."""
+
+    def __init__(self, others: Callable[[torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=VOCABULARY)
+        self.table, self.head = nn.Embedding(VOCABULARY, 6), nn.Linear(6, VOCABULARY)
+        self.gate, self.others = nn.Parameter(torch.zeros(())), others
+
+    def forward(self, tokens: torch.Tensor) -> SimpleNamespace:
+        states = self.table(tokens)
+        return SimpleNamespace(logits=self.head(states.cumsum(1) + self.gate * self.others(states)))
+
+
+def within_blocks(size: int, shift: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    places = (torch.arange(50) + shift) // size
+    return lambda states: (places[: states.shape[1], None] == places[: states.shape[1]]).float() @ states
+
+
+@pytest.mark.parametrize(
+    ("others", "fits"),
+    [
+        (lambda states: states.cumsum(1), True),
+        (lambda states: states.sum(1, keepdim=True), False),
+        (lambda states: states.roll(-3, 1), False),
+        (within_blocks(2, 0), False),
+        (within_blocks(2, 1), False),
+        (within_blocks(4, 0), False),
+    ],
+)
+@pytest.mark.parametrize("length", [LENGTH, 8, 20])
+def test_networks_that_see_later_tokens_are_refused(others: Any, fits: bool, length: int) -> None:
+    module, before = Peeking(others), torch.get_rng_state()
+    kept = {name: value.clone() for name, value in module.state_dict().items()}
+    with nullcontext() if fits else pytest.raises(InputError, match="does not predict every token from those before"):
+        check_causal(module, [length])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, kept[name]) for name, value in module.state_dict().items())
+
+
+def test_a_network_for_rows_of_one_length_is_refused_in_one_line() -> None:
+    module: Any = Peeking(torch.zeros_like)
+    module.others, module.places = lambda states: states + module.places, nn.Parameter(torch.ones(LENGTH, 6))
+    message = rf"^model: Peeking cannot read rows of {LENGTH - 1} tokens, [^\n]* \(RuntimeError: The size [^\n]*$"
+    with pytest.raises(InputError, match=message):
+        LanguageProblem(module, [SequenceMember({"train": ROWS}, lambda module: None, 0)], batch_size=8)
+
+
+def test_evaluation_takes_no_more_rows_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anchorlab.engine.language._EVALUATION_ROWS", 20)  # of two members
+    problem, sizes = made_problem("gpt2"), []
+    forward = problem._forward
+    problem._forward = lambda weights, tokens: sizes.append(tokens.shape[1]) or forward(weights, tokens)
+    with torch.no_grad():
+        problem.evaluate(stacked(problem), [0, 1])
+    assert sizes == [10, 10, 10, 10, 10, 1]

@@ -131,8 +131,24 @@ def test_splits_of_different_columns(tmp_path: Path) -> None:
     write(tmp_path, {"train": TokenRows([[1, 2, 3]] * 20)})
     (tmp_path / "test.parquet").write_bytes((tmp_path / "train.parquet").read_bytes())
     pd.DataFrame({"input_ids": [[1, 2, 3]] * 5, "label": 3}).to_parquet(tmp_path / "ood.parquet")
-    with pytest.raises(InputError, match=r"cannot be read \(Couldn't cast … because column names don't match\)"):
+    with pytest.raises(InputError, match=r"some splits have 'label', others 'labels'; all must have the same$"):
         load_data(small(data=str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+@pytest.mark.parametrize("grouped", ["ood", "test", "train"])
+def test_splits_with_and_without_groups(tmp_path: Path, grouped: str, kind: str) -> None:
+    for split in ("ood", "test", "train"):
+        table = pd.DataFrame({"input_ids": [[1, 2, 3]] * 20, "labels": [[1, 2, 3]] * 20})
+        if split == grouped:
+            table["group"] = ["even", "odd"] * 10
+        if kind == "parquet":
+            table.to_parquet(tmp_path / f"{split}.parquet")
+        else:
+            table.to_json(tmp_path / f"{split}.jsonl", orient="records", lines=True)
+    splits = load_data(small(data=str(tmp_path))).splits
+    names = {split: {rows.group_names[index] for index in rows.groups.tolist()} for split, rows in splits.items()}
+    assert names == {split: {"none"} for split in splits} | {grouped: {"even", "odd"}}
 
 
 def test_held_out_rows_keep_their_labels(tmp_path: Path) -> None:
@@ -151,7 +167,7 @@ def test_tokenizer_says_how_many_tokens_there_are(tmp_path: Path) -> None:
         str(tmp_path / "tokenizer.json")
     )
     assert load_data(small(data=str(tmp_path))).vocabulary_size == 7
-    write(tmp_path, {"train": TokenRows([[1, 2, 9]] * 20)})
+    write(tmp_path, {"train": TokenRows([[1, 2, 9]] * 20)}, tokenizer=(tmp_path / "tokenizer.json").read_text())
     with pytest.raises(InputError, match=r"rows hold token 9, but tokenizer.json only 7 tokens"):
         load_data(small(data=str(tmp_path)))
     (tmp_path / "tokenizer.json").write_text("{")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from small_experiments import SMALL, small
 
 from anchorlab import Experiment, Run, sweep, train
+from anchorlab.corpora import TokenRows, write
 from anchorlab.engine import Monitor, Progress
 from anchorlab.errors import FolderInUse, InputError
 from anchorlab.experiments import placement, populations, sweeps
@@ -180,6 +181,19 @@ def test_ended_members_are_reported_and_not_trained_again(tmp_path: Path) -> Non
     train_members(list(experiments.values()), [tmp_path / name for name in experiments], Monitor(seen.append))
     assert [(p.member, p.step, p.status) for p in seen] == [("a", 10, "finished"), ("b", 10, "finished")]
     assert seen[0].accuracies["test"] == runs[0].final("test")
+
+
+def test_ended_members_are_not_returned_for_rows_that_have_changed(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows", {"train": TokenRows([[1, 2, 3]] * 40)})
+    members = {name: small(data=str(rows), seed=seed) for seed, name in enumerate("ab")}
+    runs = sweep(members, tmp_path / "sweep", progress=False)
+    assert [run.status for run in sweep(members, tmp_path / "sweep", progress=False)] == ["finished"] * 2
+    write(rows, {"train": TokenRows([[1, 3, 2]] * 40)})
+    with pytest.raises(InputError) as of_train:
+        train(members["a"], runs[0].folder, progress=False)
+    with pytest.raises(InputError, match=r"run with other settings \(data_hash: ") as of_sweep:
+        sweep(members, tmp_path / "sweep", progress=False)
+    assert str(of_sweep.value) == str(of_train.value)
 
 
 def test_other_settings_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

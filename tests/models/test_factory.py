@@ -1,6 +1,7 @@
 """Networks of the user's own: made by a function, trained, saved and opened like those of the package."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,13 @@ def test_factory_may_stand_in_an_importable_package(tmp_path: Path, monkeypatch:
         (MODULE + "        .double()", "SyntaxError"),
         (MODULE + "def make(v, n): return Net(v, n).double()", "embedding.weight is torch.float64; must be"),
         (MODULE + "def make(v, n): return Net(v, n).requires_grad_(False)", "does not require a gradient"),
+        (MODULE.replace("cumsum(1))", "cumsum(0))"), "must not mix rows of a batch"),
+        (
+            MODULE.replace("self.head =", "self.gate = nn.Parameter(torch.zeros(8))\n        self.head =").replace(
+                "cumsum(1))", "cumsum(1) + self.gate * self.embedding(tokens).mean(0))"
+            ),
+            "must not mix rows of a batch",
+        ),
         (
             MODULE + "def make(v, n, known=[]):\n    known or known.append(Net(v, n)); return known[0]",
             "makes? a new one",
@@ -247,6 +255,25 @@ def test_unfit_factories_are_told_in_one_line(tmp_path: Path, code: str, said: s
         build(reference)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"factory={reference!r}: ")
+
+
+def test_a_large_vocabulary_is_checked_in_little_memory(tmp_path: Path) -> None:
+    code = MODULE.replace("return self", "sizes.append(tokens.unique()); return self")
+    reference = write(tmp_path, code + "sizes = []\n")
+    models.build("factory", 100, 3, factory=reference)
+    (place,) = (one for name, one in sys.modules.items() if getattr(one, "__file__", "") == str(tmp_path / "net.py"))
+    assert place.sizes[0].tolist() == [*range(6), *range(94, 100)]
+
+
+@pytest.mark.parametrize("made", ["torch.manual_seed(42)", "pass"])
+def test_a_factory_that_does_not_follow_the_seed_only_serves_rules_that_draw_anew(tmp_path: Path, made: str) -> None:
+    code = MODULE + f"def make(v, n):\n    {made}\n    net = Net(v, n)\n"
+    if made == "pass":
+        code += "    for weight in net.parameters(): nn.init.constant_(weight, 0.5)\n"
+    reference = write(tmp_path, code + "    return net\n")
+    with pytest.raises(InputError, match=r"^rule: 'own' needs weights that follow the seed; factory=[^\n]*$"):
+        initialized(reference, 0)
+    assert not same(*(initialized(reference, seed, "arxiv-2405.05409") for seed in (0, 1)))
 
 
 @pytest.mark.parametrize("reference", [None, 3, "net.py", ":make", "net.py:", "no/such.py:make", "..:x", "torch.nn:"])

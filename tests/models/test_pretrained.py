@@ -43,6 +43,15 @@ def test_training_starts_from_the_saved_weights_in_float32(tmp_path: Path, half:
     assert not torch.equal(run.model(0).get_input_embeddings().weight, run.model().get_input_embeddings().weight)
 
 
+def test_saved_weights_are_kept_unless_another_rule_is_given(tmp_path: Path) -> None:
+    named = from_saved(saved(tmp_path))
+    settings = {name: getattr(named, name) for name in ("task", "model", "model_options", "train_rows", "test_rows")}
+    settings |= {"batch_size": 10, "steps": 2, "keep_checkpoints": True, "device": "cpu"}
+    assert Experiment(**settings).record() == named.record()
+    assert Experiment(**settings, initialization_rule="pytorch").record()["initialization_rule"] == "pytorch"
+    assert Experiment().record()["initialization_rule"] == "arxiv-2405.05409"
+
+
 def test_the_record_tells_which_weights_they_were(tmp_path: Path) -> None:
     one, other = (from_saved(saved(tmp_path / str(seed), seed)) for seed in (1, 2))
     assert one.model_options["source"] != other.model_options["source"]
