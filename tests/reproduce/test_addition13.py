@@ -105,6 +105,13 @@ def test_both_complexities_see_the_same_rows_with_the_square_held_out(tmp_path: 
     assert not inside["train"].any()
 
 
+@pytest.mark.parametrize(("scale", "scope"), [("laptop", "matrices"), ("paper", "all")])
+def test_all_parameters_decay_at_the_papers_scale(tmp_path: Path, scale: str, scope: str) -> None:
+    settings = {name: ADDITION.scales[scale][name] for name in ("training", "networks")}
+    experiments = addition._from_scratch(study(tmp_path, **settings))
+    assert {one.decay_scope for one in experiments.values()} == {scope}
+
+
 def test_digits_take_the_place_of_whole_numbers(tmp_path: Path) -> None:
     data = load_data(next(iter(addition._from_scratch(study(tmp_path, digits=True)).values())))
     assert data.vocabulary_size == 13
@@ -124,6 +131,14 @@ def test_fine_tuning_starts_from_the_saved_weights_and_reads_the_tokenizers_toke
     assert set(addition.curve_table({member: run})["network"]) == {"fine-tuned"}
     tokens = load_data(next(iter(experiments.values()))).splits["train"].tokens
     assert "+" in digits_tokenizer().decode(tokens[0].tolist())
+
+
+def test_fine_tuned_networks_stand_beside_the_claim() -> None:
+    scratch = curves(PUBLISHED)
+    tuned = scratch[scratch["network"] == NETWORKS[0]].assign(network="fine-tuned", test=0.0)
+    values = accuracy_values(pd.concat([scratch, tuned], ignore_index=True))
+    assert {one.value for one in values if one.quantity == "fine-tuned small test"} == {0.0}
+    assert decide(ADDITION.claim, values).verdict == "holds"
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anchorlab.experiments import Experiment
 from anchorlab.reproduce import get
 from anchorlab.reproduce.chapter12.classification import arrange
 
@@ -25,6 +26,13 @@ def test_numbers_along_a_curve_are_in_order():
 def test_shuffled_numbers_along_the_same_curve_are_not():
     shuffled = np.random.default_rng(0).permutation(on_a_curve())
     assert arrange(shuffled)[1] < 0.4
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_rows_are_the_sources_and_the_leftmost_of_two_nearest_numbers_counts(scale):
+    record = Experiment(**get("fig12.7").scales[scale]["training"]).record()
+    assert record["train_rows"] == 30_000
+    assert record["task"]["fields"]["ties"] == "first"
 
 
 def test_figure_has_a_panel_for_every_network():

@@ -25,8 +25,8 @@ RATES = (0.2, 0.5, 0.8)
 
 def networks(column: str, by_rate: tuple[float, ...], **more: Any) -> pd.DataFrame:
     rows = [
-        {"initialization_rate": rate, "weight_decay": 0.01, "seed": seed, "phase": 1, column: value, **more}
-        for (rate, value), seed in product(zip(RATES, by_rate, strict=True), range(3))
+        {"initialization_rate": rate, "weight_decay": 0.01, "seed": seed, "phase": phase, column: value, **more}
+        for (phase, rate, value), seed in product(zip((1, 2, 3), RATES, by_rate, strict=True), range(3))
     ]
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
 
@@ -35,10 +35,11 @@ def networks(column: str, by_rate: tuple[float, ...], **more: Any) -> pd.DataFra
     ("shares", "failing"),
     [
         ((0.96, 0.7, 0.05), set()),
-        ((0.8, 0.7, 0.05), {"share at small rate"}),
-        ((0.96, 0.96, 0.05), {"fall to middle rate"}),
-        ((0.96, 0.05, 0.05), {"fall to large rate"}),
-        ((0.96, 0.9, 0.7), {"share at large rate"}),
+        ((0.8, 0.7, 0.05), {"share, phase 1"}),
+        ((0.96, 0.96, 0.05), {"fall to phase 2"}),
+        ((0.96, 0.3, 0.05), {"share, phase 2"}),
+        ((0.96, 0.52, 0.48), {"fall to phase 3"}),
+        ((0.96, 0.9, 0.7), {"share, phase 3"}),
     ],
 )
 def test_condensation_has_to_grow_from_none_to_strong(shares: tuple[float, ...], failing: set[str]) -> None:
@@ -62,10 +63,19 @@ def test_the_depth_with_the_least_fall_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "verdict"), [((0.05, 0.3, 0.6), "holds"), ((0.05, 0.6, 0.7), "fails"), ((0.0, 0.1, 0.2), "fails")]
+    ("scores", "verdict"), [((0.05, 0.3, 0.7), "holds"), ((0.05, 0.6, 0.7), "fails"), ((0.0, 0.01, 0.03), "fails")]
 )
-def test_numbers_have_to_be_in_order_at_the_largest_rate_alone(scores: tuple[float, ...], verdict: str) -> None:
-    assert decide(ORDER.claim, order_values(networks("step_score", scores))).verdict == verdict
+def test_numbers_have_to_be_in_order_in_phase_3_alone(scores: tuple[float, ...], verdict: str) -> None:
+    values = order_values(networks("step_score", scores, step_chance=0.04))
+    assert decide(ORDER.claim, values).verdict == verdict
+
+
+def test_a_network_in_another_phase_than_its_rate_stands_for_is_no_value() -> None:
+    table = networks("share", (0.96, 0.7, 0.05))
+    table.loc[(table["initialization_rate"] == 0.5) & (table["seed"] == 1), "phase"] = 3
+    values = condensation_values(table)
+    assert {one.seed for one in values if np.isnan(one.value)} == {1}
+    assert decide(CONDENSATION.claim, values).verdict == "undecided"
 
 
 def planted(directions: int) -> np.ndarray[Any, Any]:

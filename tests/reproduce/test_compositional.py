@@ -40,43 +40,58 @@ def accuracies(small: list[float], large: list[float], split: str, seeds: int = 
 
 
 @pytest.mark.parametrize(
-    ("small", "large", "lead", "verdict"),
+    ("small", "large", "least", "greatest", "failing"),
     [
-        ([0.5, 0.9], [0.2, 0.8], 0.1, "holds"),
-        ([0.5, 0.9], [0.2, 0.9], 0.0, "fails"),
-        ([0.5, 0.7], [0.2, 0.9], -0.2, "fails"),
+        ([0.5, 0.9], [0.2, 0.8], 0.1, 0.3, set()),
+        ([0.01, 0.9, 1.0], [0.02, 0.4, 1.0], -0.01, 0.5, set()),
+        ([0.5, 0.7], [0.2, 0.9], -0.2, 0.3, {"least lead on test"}),
+        ([0.5, 0.93], [0.48, 0.9], 0.02, 0.03, {"greatest lead on test"}),
+        ([0.2, 0.8], [0.5, 0.9], -0.3, -0.1, {"least lead on test", "greatest lead on test"}),
     ],
 )
-def test_scan_holds_only_with_a_lead_at_every_data_size(
-    small: list[float], large: list[float], lead: float, verdict: str
+def test_scan_needs_a_lead_at_one_data_size_and_at_none_the_opposite(
+    small: list[float], large: list[float], least: float, greatest: float, failing: set[str]
 ) -> None:
     values = lead_values(accuracies(small, large, "test"), "test")
-    assert [one.value for one in values] == pytest.approx([lead] * 3)
-    assert decide(SCAN.claim, values).verdict == verdict
+    assert [one.value for one in values if one.quantity == "least lead on test"] == pytest.approx([least] * 3)
+    assert [one.value for one in values if one.quantity == "greatest lead on test"] == pytest.approx([greatest] * 3)
+    found = decide(SCAN.claim, values)
+    assert {one.condition.quantity for one in found.conditions if one.verdict == "fails"} == failing
+    assert found.verdict == ("fails" if failing else "holds")
 
 
 @pytest.mark.parametrize(
     ("id_large", "ood_large", "failing"),
     [
-        (1.0, 0.5, set()),
-        (0.9, 0.5, {"test large"}),
-        (1.0, 0.78, {"least lead on ood"}),
+        (1.0, [0.1, 0.5], set()),
+        (1.0, [0.1, 0.8], set()),
+        (0.9, [0.1, 0.5], {"test large"}),
+        (1.0, [0.1, 0.9], {"least lead on ood"}),
+        (1.0, [0.38, 0.78], {"greatest lead on ood"}),
     ],
 )
 def test_cogs_needs_equal_levels_and_a_lead_out_of_distribution(
-    id_large: float, ood_large: float, failing: set[str]
+    id_large: float, ood_large: list[float], failing: set[str]
 ) -> None:
-    table = pd.concat(
-        [accuracies([0.4, 1.0], [0.3, id_large], "test"), accuracies([0.4, 0.8], [0.1, ood_large], "ood")]
-    )
+    table = pd.concat([accuracies([0.4, 1.0], [0.3, id_large], "test"), accuracies([0.4, 0.8], ood_large, "ood")])
     found = decide(COGS.claim, [*level_values(table), *lead_values(table, "ood")])
     assert {one.condition.quantity for one in found.conditions if one.verdict == "fails"} == failing
+
+
+BUDGET = 3000
 
 
 def networks(steps: dict[str, list[float]], tests: dict[str, list[float]], seeds: int = 3) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"rows": 10**place, "complexity": name, "seed": seed, "steps": steps[name][place], "test": test}
+            {
+                "rows": 10**place,
+                "complexity": name,
+                "seed": seed,
+                "steps": steps[name][place],
+                "last": min(steps[name][place], BUDGET),
+                "test": test,
+            }
             for name, levels in tests.items()
             for place, test in enumerate(levels)
             for seed in range(seeds)
@@ -113,12 +128,36 @@ def test_what_is_missing_fails_and_nothing_else(
     assert {one.condition.quantity for one in found.conditions if one.verdict == "fails"} == failing
 
 
-def test_what_never_converges_has_no_ratio_to_what_does_not_either() -> None:
-    never = networks({"large": [math.inf] * 3, "small": [100.0, math.inf, 50.0]}, TESTS)
-    found = {one.quantity: one.value for one in curve_values(never) if one.seed == 0}
-    assert math.isnan(found["rise"])
-    assert math.isnan(found["fall"])
-    assert found["slower"] == 0
+@pytest.mark.parametrize(
+    ("large", "small", "rise", "fall", "slower"),
+    [
+        # Nothing says that the curve falls again, however far the budget is above the first point.
+        ([300.0, math.inf, math.inf], [150.0, 300.0, 250.0], 10, 1, 0.5),
+        ([300.0, math.inf, 1500.0], [150.0, 300.0, 250.0], 10, 2, 0.5),
+        ([math.inf, 1500.0, 300.0], [150.0, 300.0, 250.0], 1, 10, 0.25 / 0.3),
+        # One that does not converge is slower than one that does, never than one that does not either.
+        ([300.0, 900.0, 450.0], [150.0, math.inf, 225.0], 3, 2, 3000 / 900),
+        ([300.0, math.inf, 450.0], [150.0, math.inf, 225.0], 10, 3000 / 450, 0.5),
+        ([math.inf] * 3, [100.0, math.inf, 50.0], math.nan, math.nan, 100 / 3000),
+        ([math.inf] * 3, [math.inf] * 3, math.nan, math.nan, math.nan),
+    ],
+)
+def test_what_does_not_converge_needs_at_least_all_steps(
+    large: list[float], small: list[float], rise: float, fall: float, slower: float
+) -> None:
+    table = networks({"large": large, "small": small}, TESTS)
+    found = {one.quantity: one.value for one in curve_values(table) if one.seed == 0}
+    expected = {"rise": rise, "fall": fall, "slower": slower}
+    assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("large", "failing"), [([300.0, math.inf, math.inf], {"fall"}), ([300.0, math.inf, 1500.0], set())]
+)
+def test_a_fall_is_seen_only_where_training_converges_again(large: list[float], failing: set[str]) -> None:
+    found = decide(DEDUCTION.claim, curve_values(networks(PUBLISHED | {"large": large}, TESTS)))
+    assert {one.condition.quantity for one in found.conditions if one.verdict == "fails"} == failing
+    assert found.verdict == ("fails" if failing else "holds")
 
 
 class _History(Run):
@@ -144,6 +183,7 @@ def test_convergence_is_the_first_evaluation_that_reaches_the_level() -> None:
     runs = {deduction._Member(10, name, 0): run for name, run in histories.items()}
     table = deduction.result_table(runs, 0.99).set_index("complexity")
     assert table["steps"].to_dict() == {"small": 100, "large": math.inf}
+    assert table["last"].to_dict() == {"small": 200, "large": 200}
     assert table["test"].to_dict() == {"small": 0.9, "large": 0.7}
 
 
@@ -160,6 +200,19 @@ def test_scan_rows_are_short_enough_and_differ_between_trials(tmp_path: Path) ->
         assert all(len(f"{one.source} {one.target}".split()) <= 12 for part in splits.values() for one in part)
         assert all("turn left" in pair.source for pair in splits["test"])
     assert found[0]["train"] != found[1]["train"]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_the_lone_primitive_is_a_tenth_of_the_scan_rows_whatever_their_length(tmp_path: Path, scale: str) -> None:
+    settings = SCAN.scales[scale]
+    short = [pair for pair in scan.pairs() if len(f"{pair.source} {pair.target}".split()) <= settings["longest"]]
+    others = sum("turn left" not in pair.source for pair in short)
+    every = others + math.ceil(others / 9)
+    found = scan_splits(study(tmp_path, settings), every, 0)["train"]
+    assert sum(pair.source == "turn left" for pair in found) == every - others
+    assert len({pair for pair in found if "turn left" not in pair.source}) == others
+    with pytest.raises(InputError, match="count"):
+        scan_splits(study(tmp_path, settings), every + 1, 0)
 
 
 def test_published_files_take_the_place_of_the_generators(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_shares_count_every_shape_of_a_tuple_apart() -> None:
         ("nnnn", "cccc", "fails"),
     ],
 )
-def test_claim_is_decided_by_the_default_and_the_largest_rate(default: str, small: str, verdict: str) -> None:
+def test_claim_is_decided_by_the_default_and_a_larger_rate(default: str, small: str, verdict: str) -> None:
     pictures = pd.concat([planted(default, small, seed) for seed in range(3)])
     assert decide(REPRODUCTION.claim, values_of(shape_shares(pictures))).verdict == verdict
 
@@ -70,6 +70,37 @@ def test_network_that_has_not_learned_what_it_saw_decides_nothing() -> None:
     values = values_of(shape_shares(pictures))
     assert all(math.isnan(value.value) for value in values)
     assert decide(REPRODUCTION.claim, values).verdict == "undecided"
+
+
+FAILED = {"000": "neither", "111": "neither"}
+
+
+@pytest.mark.parametrize(
+    ("larger", "circle", "verdict"),
+    [
+        ({0.8: {}, 0.9: {}}, 0.0, "fails"),
+        ({0.8: {}, 0.9: FAILED}, 1.0, "holds"),
+        ({0.8: FAILED, 0.9: {}}, 0.0, "fails"),
+        ({0.8: FAILED, 0.9: FAILED}, math.nan, "undecided"),
+        ({}, math.nan, "undecided"),
+    ],
+)
+def test_circles_are_those_of_the_largest_rate_above_the_default_that_learned(
+    larger: Mapping[float, Mapping[str, str]], circle: float, verdict: str
+) -> None:
+    unseen = {0.4: "circle", 0.5: "triangle", 0.8: "circle", 0.9: "triangle"}
+    networks = {0.4: {}, 0.5: {}} | dict(larger)
+    pictures = pd.concat(
+        [
+            drawn({"010": unseen[rate], "011": unseen[rate], **FAITHFUL, **trained}, rate=rate, seed=seed)
+            for rate, trained in networks.items()
+            for seed in range(3)
+        ]
+    )
+    values = values_of(shape_shares(pictures))
+    assert [one.value for one in values if one.quantity == "triangle"] == [1.0] * 3
+    assert [one.value for one in values if one.quantity == "circle"] == pytest.approx([circle] * 3, nan_ok=True)
+    assert decide(REPRODUCTION.claim, values).verdict == verdict
 
 
 def test_figure_is_drawn_from_tables_that_went_through_csv() -> None:

@@ -11,6 +11,7 @@ import pytest
 from anchorlab.pretrained_probe.colouring import SHARES, ColouredText, ModelColours, Piece
 from anchorlab.reproduce.chapter13 import language, scaling
 from anchorlab.reproduce.claims import decide
+from anchorlab.reproduce.reproduction import Reproduction
 
 PERPLEXITY, COLOURS = language.REPRODUCTIONS
 (SCALING,) = scaling.REPRODUCTIONS
@@ -133,18 +134,58 @@ def test_interval_is_that_of_ordinary_least_squares() -> None:
 NAMES = [one["name"] for one in SCALING.scales["laptop"]["complexities"]]
 
 
-@pytest.mark.parametrize(("exponents", "verdict"), [((0.3, 0.2, 0.1), "holds"), ((0.3, 0.1, 0.2), "fails")])
-def test_losses_must_be_ordered_at_every_size(exponents: tuple[float, ...], verdict: str) -> None:
-    values = scaling.greatest_ratios(planted(dict(zip(NAMES, exponents, strict=True))))
-    assert decide(SCALING.claim, values).verdict == verdict
+@pytest.mark.parametrize(
+    ("exponents", "above"),
+    [
+        ((0.3, 0.2, 0.1), set()),
+        ((0.3, 0.1, 0.2), {"data, 2 to 3", "parameters, 2 to 3"}),
+        ((0.2, 0.3, 0.1), {"data, 1 to 2", "parameters, 1 to 2"}),
+    ],
+)
+def test_curves_must_lie_in_the_order_of_complexity(exponents: tuple[float, ...], above: set[str]) -> None:
+    values = scaling.mean_ratios(planted(dict(zip(NAMES, exponents, strict=True))))
+    found = decide(SCALING.claim, values)
+    assert {one.condition.quantity for one in found.conditions if one.verdict == "fails"} == above
+    assert found.verdict == ("fails" if above else "holds")
 
 
-def test_greatest_ratio_sees_a_single_crossing() -> None:
+@pytest.mark.parametrize(("factor", "above"), [(3, set()), (100, {1})])
+def test_one_crossing_decides_only_if_it_moves_the_curve(factor: float, above: set[int]) -> None:
     points = planted(dict(zip(NAMES, (0.3, 0.2, 0.1), strict=True)))
-    crossing = (points["panel"] == "data") & (points["complexity"] == NAMES[0]) & (points["place"] == 2)
-    points.loc[crossing & (points["seed"] == 1), "loss"] *= 100
-    above = {value.seed for value in scaling.greatest_ratios(points) if value.value > 1}
-    assert above == {1}
+    at = {"panel": "data", "place": 2, "seed": 1}
+    rows = (points[list(at)] == pd.Series(at)).all(axis=1)
+    points.loc[rows & (points["complexity"] == NAMES[0]), "loss"] *= factor
+    at_size = points[rows].set_index("complexity")["loss"]
+    assert at_size[NAMES[0]] > at_size[NAMES[1]]
+    assert {value.seed for value in scaling.mean_ratios(points) if value.value > 1} == above
+
+
+def test_mean_ratio_is_the_distance_of_the_fitted_lines_at_the_middle() -> None:
+    points = planted(dict(zip(NAMES, (0.3, 0.2, 0.1), strict=True)), noise=0.05)
+    one_seed = points[(points["seed"] == 2) & (points["panel"] == "data")]
+    laws = scaling.power_laws(one_seed).set_index("complexity")
+    middle = np.log(one_seed["size"]).mean() - math.log(100)
+    fitted = np.log(laws["loss_at_smallest"]) - laws["exponent"] * middle
+    found = {value.quantity: math.log(value.value) for value in scaling.mean_ratios(one_seed)}
+    assert found == pytest.approx(
+        {"data, 1 to 2": fitted[NAMES[0]] - fitted[NAMES[1]], "data, 2 to 3": fitted[NAMES[1]] - fitted[NAMES[2]]}
+    )
+
+
+def test_third_complexity_is_about_the_second_rate_at_either_width() -> None:
+    for scale in ("laptop", "paper"):
+        settings = SCALING.scales[scale]
+        *_, constant = settings["complexities"]
+        rate = -math.log(constant["rate"]) / math.log(settings["fixed_shape"]["width"])
+        assert rate == pytest.approx(0.53, abs=0.01)
+        assert constant["name"] == f"σ = {constant['rate']:g}, λ = 0.1"
+    assert SCALING.scales["paper"]["complexities"][-1]["rate"] == 0.02
+
+
+@pytest.mark.parametrize("reproduction", [PERPLEXITY, COLOURS, SCALING], ids=lambda one: one.id)
+def test_laptop_and_paper_have_the_seeds_that_decide(reproduction: Reproduction) -> None:
+    for scale in ("laptop", "paper"):
+        assert reproduction.scales[scale]["seeds"] >= reproduction.claim.seeds
 
 
 def test_sizes_are_tokens_or_parameters() -> None:

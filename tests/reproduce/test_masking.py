@@ -11,12 +11,15 @@ from anchorlab.analysis.pairs import unordered_name
 from anchorlab.reproduce import Value, decide
 from anchorlab.reproduce.chapter13.composite_runs import experiment
 from anchorlab.reproduce.chapter13.masking import (
+    COMMUTING,
     REPRODUCTIONS,
     cluster_values,
     cosine_table,
     orders_told_apart,
     point_table,
+    similarity_rises,
     similarity_values,
+    where_it_is,
 )
 
 CLUSTERS, SIMILARITY = REPRODUCTIONS
@@ -95,7 +98,7 @@ def test_similarity_is_the_share_that_follows_from_g_whatever_all_outputs_have_i
     assert found["cosine at different g, phase 3"] == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.parametrize(("shared", "verdict"), [((0.1, 0.9), "holds"), ((0.1, 0.2), "fails"), ((0.9, 0.9), "fails")])
+@pytest.mark.parametrize(("shared", "verdict"), [((0.0, 0.4), "holds"), ((0.0, 0.0), "fails"), ((0.9, 0.9), "fails")])
 def test_planted_similarities_decide_the_claim(shared: tuple[float, float], verdict: str) -> None:
     values = [
         value
@@ -103,7 +106,25 @@ def test_planted_similarities_decide_the_claim(shared: tuple[float, float], verd
         for seed in range(3)
         for value in similarity_values(name, seed, inputs(part, seed))
     ]
-    assert decide(SIMILARITY.claim, values).verdict == verdict
+    assert decide(SIMILARITY.claim, [*values, *similarity_rises(values)]).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "commutativity", "phase", "kept"),
+    [
+        ("phase 2", 0.9, 2, True),
+        ("phase 2", 0.1, 3, False),
+        (COMMUTING, 0.9, 3, True),
+        (COMMUTING, 0.6, 2, False),
+    ],
+)
+def test_a_network_in_another_phase_than_its_name_says_is_no_value(
+    name: str, commutativity: float, phase: int, kept: bool
+) -> None:
+    found = {"id_accuracy": 1.0, "commutativity": commutativity, "phase": phase}
+    (value,) = where_it_is(name, found, [Value(0, f"separation, {name}", 0.5)])
+    assert (value.value == 0.5) is kept
+    assert np.isnan(value.value) is not kept
 
 
 def networks(*names: str) -> pd.DataFrame:

@@ -1,10 +1,12 @@
-"""Many anchors: accuracies out of a planted history, verdicts, and the figure."""
+"""Many anchors: accuracies of planted answers, verdicts, and the figure."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from anchorlab import tasks
 from anchorlab.reproduce import decide, get
-from anchorlab.reproduce.chapter12.multi_anchor import anchor_values, final_by_group
+from anchorlab.reproduce.chapter12.multi_anchor import accuracy_by_anchor, anchor_values
 
 
 def planted(inside: float, boundary: float) -> pd.DataFrame:
@@ -14,17 +16,16 @@ def planted(inside: float, boundary: float) -> pd.DataFrame:
     )
 
 
-def test_accuracies_are_those_of_test_rows_at_the_last_step():
-    rows = [
-        (5, "test", "1", "accuracy", 0.1),
-        (9, "test", "1", "accuracy", 0.7),
-        (9, "test", "10", "accuracy", 0.8),
-        (9, "test", "10", "loss", 2.0),
-        (9, "test", "", "accuracy", 0.75),
-        (9, "train", "1", "accuracy", 1.0),
-    ]
-    metrics = pd.DataFrame(rows, columns=["step", "split", "group", "metric", "value"])
-    assert final_by_group(metrics).to_dict("list") == {"anchor": ["1", "10"], "accuracy": [0.7, 0.8]}
+def test_rows_whose_label_is_in_no_training_row_do_not_count():
+    task = tasks.create("multi_anchor")
+    rows = task.sample("test", 4000, 0)
+    assert 21 not in task.sample("train", 100_000, 0).label
+    found = np.where((rows.label == 21) | (rows.label % 2 == 0), 0, rows.label)
+    table = accuracy_by_anchor(task, rows, found).set_index("anchor")["accuracy"]
+    one = rows.label[np.array([task.group_names[group] == "1" for group in rows.group])]
+    assert (one == 21).any()
+    assert table["1"] == pytest.approx((one[one != 21] % 2).mean())
+    assert set(table.index) == {str(anchor) for anchor in range(1, 11)}
 
 
 @pytest.mark.parametrize(
@@ -34,9 +35,16 @@ def test_accuracies_are_those_of_test_rows_at_the_last_step():
 def test_planted_accuracies_decide_the_claim(inside: float, boundary: float, verdict: str):
     values = [value for seed in range(3) for value in anchor_values(seed, planted(inside, boundary))]
     assert {value.quantity: value.value for value in values} == pytest.approx(
-        {"inside": inside, "gap": inside - boundary}
+        {"inside": inside} | {f"gap {anchor}": inside - boundary for anchor in (1, 2, 10)}
     )
     assert decide(get("fig12.14").claim, values).verdict == verdict
+
+
+def test_every_boundary_anchor_has_to_be_lower():
+    table = planted(0.99, 0.8)
+    table.loc[table["anchor"] == "2", "accuracy"] = 0.99
+    values = [value for seed in range(3) for value in anchor_values(seed, table)]
+    assert decide(get("fig12.14").claim, values).verdict == "fails"
 
 
 def test_the_figure_has_a_bar_for_every_anchor_in_order_and_hatches_the_boundary():

@@ -55,6 +55,12 @@ def test_a_network_that_ignores_the_first_anchor_is_told_apart():
     assert found[AFTER] == 1
 
 
+def test_the_trained_position_does_not_count():
+    outputs = planted(constant=0)
+    outputs[:, -1] = 0
+    assert shares(outputs)[AFTER] == 1
+
+
 def test_outputs_of_noise_are_no_intermediate_result():
     outputs = np.random.default_rng(0).integers(20, 100, ROWS.shape)
     assert max(shares(outputs).values()) < 0.1

@@ -101,5 +101,11 @@ REPRODUCTIONS = (
         },
         measure=_measure,
         figure=_figure,
+        notes=(
+            "At laptop scale: 2 layers with one head, width 64, initialization rate 0.5, learning rate 1e-3, 4000 "
+            "steps (34 epochs) with batches of 256, instead of 4 layers with 4 heads, width 400 and 4000 epochs with "
+            "batches of 50; the 30,000 training rows are the source's. It leaves open what counts if two numbers are "
+            "nearest to x: here the leftmost does."
+        ),
     ),
 )

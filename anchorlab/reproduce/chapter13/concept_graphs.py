@@ -165,18 +165,26 @@ def shape_shares(pictures: pd.DataFrame) -> pd.DataFrame:
 
 
 def values_of(shapes: pd.DataFrame) -> list[Value]:
-    """The shares of triangles at γ = 0.5 and of circles at the highest γ, over the unseen tuples, for every seed.
+    """The shares of triangles at γ = 0.5 and of circles at the largest γ above it, over unseen tuples, for every seed.
 
-    NaN where the network does not even draw the shapes of the tuples that it was trained on.
+    Only networks count that draw the shapes of the tuples that they were trained on; NaN where there is none.
     """
-    places = {"triangle": _DEFAULT, "circle": shapes.rate.max()}
     found = []
-    for seed, (shape, rate) in product(shapes.seed.unique(), places.items()):
-        rows = shapes[(shapes.seed == seed) & (shapes.rate == rate)].set_index("asked")
-        learned = np.mean([rows.loc[describe(name), SHAPES[int(name[0])]] for name in TRAINED])
-        share = float(rows.loc[[describe(name) for name in _UNSEEN], shape].mean())
-        found.append(Value(int(seed), shape, share if learned >= _LEARNED else float("nan")))
+    for seed in shapes.seed.unique().tolist():
+        networks = shapes[shapes.seed == seed].set_index("asked")
+        drawn = {rate: networks[networks.rate == rate] for rate in networks.rate.unique().tolist()}
+        learned = {rate: rows for rate, rows in drawn.items() if _trained_share(rows) >= _LEARNED}
+        places = {"triangle": _DEFAULT, "circle": max((rate for rate in learned if rate > _DEFAULT), default=None)}
+        for shape, rate in places.items():
+            unseen = [describe(name) for name in _UNSEEN]
+            share = learned[rate].loc[unseen, shape].mean() if rate in learned else np.nan
+            found.append(Value(seed, shape, float(share)))
     return found
+
+
+def _trained_share(rows: pd.DataFrame) -> float:
+    """Of one network's pictures of the trained tuples, the share that shows the right shape."""
+    return float(np.mean([rows.loc[describe(name), SHAPES[int(name[0])]] for name in TRAINED]))
 
 
 def encoded(image: Float[np.ndarray, "3 pixels pixels"]) -> str:
@@ -322,7 +330,8 @@ REPRODUCTIONS = (
                 ),
                 Condition(
                     quantity="circle",
-                    text="share of circles among the pictures of 010 and 011 at the largest γ",
+                    text="share of circles among the pictures of 010 and 011 at the largest γ above 0.5 whose network "
+                    "learned the trained tuples",
                     at_least=0.5,
                     source="circles",
                 ),
@@ -340,7 +349,7 @@ REPRODUCTIONS = (
             "of 8 channels drew no recognizable shape within 600 steps, with the image all large ones within 500. "
             "Shapes are found by template matching, which takes none of 4000 rendered pictures for the wrong shape "
             "(1 with noise of 0.1 in every channel). A network counts if at least 80 % of its pictures of the trained "
-            "tuples show the right shape."
+            "tuples show the right shape; of those above γ = 0.5, the one of the largest γ is asked for circles."
         ),
     ),
 )

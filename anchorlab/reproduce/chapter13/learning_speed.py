@@ -280,7 +280,7 @@ REPRODUCTIONS = (
             "laptop": {
                 "seeds": 3,
                 "depths": (2, 4),
-                "complexities": (0, 3, 6),
+                "complexities": (0, 6),
                 "rates": {LARGE: 0.5, SMALL_WEIGHTS: 0.8},
                 "broken": GROUPS,
                 "training": LAPTOP | {"stop_fitted": True},
@@ -291,7 +291,7 @@ REPRODUCTIONS = (
                 "complexities": (0, 1, 2, 3, 4, 5, 6),
                 "rates": {LARGE: 0.5, SMALL_WEIGHTS: 0.8},
                 "broken": GROUPS,
-                "training": PAPER | {"evaluation_rows": 900_000, "stop_fitted": True},
+                "training": PAPER | {"evaluation_rows": 810_000, "stop_fitted": True},
             },
         },
         measure=_measure_complexity,
@@ -363,7 +363,7 @@ REPRODUCTIONS = (
                 "broken": ALONE[:1],
                 "threshold": 0.6,
                 "training": PAPER
-                | {"layers": 2, "initialization_rate": 0.8, "evaluation_rows": 90_000, "evaluate_every": 44},
+                | {"layers": 2, "initialization_rate": 0.8, "evaluation_rows": 90_000, "evaluate_every": 40},
             },
         },
         measure=_measure_pairs,
