@@ -1,28 +1,49 @@
 """A card: what one network reached on the tasks, measured from its runs, as JSON that can be compared later."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from anchorlab.engine import Run
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
+from anchorlab.validation import from_validation_error, unknown_name
 
-from .protocol import LEARNED, BenchmarkTask, Protocol
+from .protocol import LEARNED, TASKS, BenchmarkTask, Protocol
 
 SCHEMA_VERSION = 1
+
+
+def printable(name: str) -> str:
+    """The name of a network, if it can stand in a table; raises InputError otherwise."""
+    if not name or not name.isprintable() or name != name.strip():
+        raise InputError(f"name={name!r}: must be one line of printable characters, without spaces around them")
+    return name
+
+
+def _by_rows(diverged: object) -> object:
+    """What diverged by number of rows: a 0 for all of them is what cards had before."""
+    return {} if diverged == 0 else diverged
+
+
+Name = Annotated[str, AfterValidator(printable)]
+Accuracy = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 class Spread(NamedTuple):
     """Mean, lowest and highest over seeds."""
 
-    mean: float
-    lowest: float
-    highest: float
+    mean: Accuracy
+    lowest: Accuracy
+    highest: Accuracy
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
@@ -41,14 +62,14 @@ class TaskScore:
         steps: the first evaluation at which the mean of test accuracy, at the most training rows, is at least
             `LEARNED`; None if there is none.
         parameters: trained numbers of the network for this task.
-        diverged: how many trainings diverged; they count as accuracy 0.
+        diverged: how many trainings diverged, by number of training rows, where any did; they count as accuracy 0.
     """
 
     test: Mapping[int, Spread]
     ood: Spread | None
-    steps: int | None
-    parameters: int
-    diverged: int
+    steps: Natural | None
+    parameters: Count
+    diverged: Annotated[Mapping[int, Count], BeforeValidator(_by_rows)]
 
     @property
     def final(self) -> Spread:
@@ -70,18 +91,18 @@ class Card:
         settings: what it was made with (settings of `Experiment`).
         scale: of the protocol.
         protocol: the protocol's `key`.
-        steps: optimizer steps of the longest training.
+        steps: optimizer steps of the longest training, if nothing ends it early.
         seeds: trials.
         scores: by task.
     """
 
-    network: str
+    network: Name
     settings: Mapping[str, Any]
-    scale: str
-    protocol: str
-    steps: int
-    seeds: int
-    scores: Mapping[str, TaskScore]
+    scale: Name
+    protocol: Name
+    steps: Count
+    seeds: Count
+    scores: Annotated[Mapping[str, TaskScore], Field(validation_alias="tasks", min_length=1)]
 
     def record(self) -> dict[str, Any]:
         """The card in JSON types; `rows` and `steps` are None where the network did not get so far."""
@@ -96,11 +117,14 @@ class Card:
                     "rows": score.rows,
                     "steps": score.steps,
                     "parameters": score.parameters,
-                    "diverged": score.diverged,
+                    "diverged": {str(rows): count for rows, count in score.diverged.items()},
                 }
                 for name, score in self.scores.items()
             },
         }
+
+
+_ADAPTER = TypeAdapter(Card)
 
 
 def measure(
@@ -150,13 +174,13 @@ def _score(
     by_size = {size: [h for (name, rows, _), h in histories.items() if (name, rows) == (task, size)] for size in sizes}
     most = by_size[sizes[-1]]
     ood = [history.ood for history in most if history.ood is not None]
-    mine = [run for (name, _, _), run in runs.items() if name == task]
+    mine = {key: run for key, run in runs.items() if key[0] == task}
     return TaskScore(
         test={size: Spread.of([history.final for history in found]) for size, found in by_size.items()},
         ood=Spread.of(ood) if ood else None,
         steps=_first_step([history.test for history in most]),
-        parameters=mine[0].config["parameters"],
-        diverged=sum(run.status == "diverged" for run in mine),
+        parameters=next(iter(mine.values())).config["parameters"],
+        diverged=dict(Counter(rows for (_, rows, _), run in mine.items() if run.status == "diverged")),
     )
 
 
@@ -178,37 +202,46 @@ def write_card(card: Card, path: Path) -> None:
 def read_card(path: Path, protocol: Protocol) -> Card:
     """The card in a file.
 
-    Raises InputError for a file that holds none, and for a card of another schema version or protocol.
+    Raises InputError for a file that holds none, or one with a value that no benchmark gives, and for a card of another
+    schema version or protocol.
     """
     where = f"card={str(path)!r}"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         version = content["schema_version"]
-        if version == SCHEMA_VERSION:
-            card = _card(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        card = _ADAPTER.validate_python(content) if version == SCHEMA_VERSION else None
+    except ValidationError as error:
+        raise InputError(f"{where}: is no card of a benchmark ({from_validation_error(error)})") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{where}: is no card of a benchmark ({type(error).__name__}: {error})") from None
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{where}: has schema version {version}, this anchorlab reads {SCHEMA_VERSION}; measure anew")
+    if card is None:
+        raise InputError(
+            f"{where}: has schema version {version!r}, this anchorlab reads {SCHEMA_VERSION}; measure anew"
+        )
     if (card.scale, card.protocol) != (protocol.scale, protocol.key):
         raise InputError(
             f"{where}: was measured by protocol {card.protocol} at scale {card.scale}, not by {protocol.key} at "
             f"{protocol.scale}; measure anew"
         )
+    _check_scores(where, card.scores, protocol)
     return card
 
 
-def _card(content: Mapping[str, Any]) -> Card:
-    def spread(found: Mapping[str, float]) -> Spread:
-        return Spread(**{field: float(found[field]) for field in Spread._fields})
+def _check_scores(where: str, scores: Mapping[str, TaskScore], protocol: Protocol) -> None:
+    """Raise InputError for a task that the protocol does not have, or other numbers of training rows than it has."""
+    for task, score in scores.items():
+        if task not in TASKS:
+            raise InputError(f"{where}: {unknown_name('tasks', task, TASKS)}")
+        for field, sizes, allowed in (
+            ("test", set(score.test), set(score.test) == set(protocol.rows)),
+            ("diverged", set(score.diverged), set(score.diverged) <= set(protocol.rows)),
+        ):
+            if not allowed:
+                raise InputError(
+                    f"{where}: tasks.{task}.{field}: is of {_numbers(sizes)} training rows; the protocol has "
+                    f"{_numbers(protocol.rows)}"
+                )
 
-    scores = {
-        name: TaskScore(
-            test={int(rows): spread(found) for rows, found in task["test"].items()},
-            ood=spread(task["ood"]) if task["ood"] else None,
-            **{field: task[field] for field in ("steps", "parameters", "diverged")},
-        )
-        for name, task in content["tasks"].items()
-    }
-    fields = {name: content[name] for name in ("network", "settings", "scale", "protocol", "steps", "seeds")}
-    return Card(**fields, scores=scores)
+
+def _numbers(values: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(values))) or "no"

@@ -1,5 +1,6 @@
 """Cards of one protocol side by side: one table, as text and as Markdown."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ class Comparison:
 
     def markdown(self) -> str:
         """The table in Markdown, with what its columns mean."""
-        lines = ["| " + " | ".join(row) + " |" for row in (HEADER, ["---"] * len(HEADER), *self._grouped())]
+        rows = (HEADER, ["---"] * len(HEADER), *self._grouped())
+        lines = ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
         return "\n".join([*lines, "", *(f"- {line}" for line in (*self.legend(), *self.notes))]) + "\n"
 
     def legend(self) -> list[str]:
@@ -82,13 +84,21 @@ class Comparison:
             before = row.task
 
 
+def _escaped(cell: str) -> str:
+    """The cell in Markdown, where a bar would end it."""
+    return re.sub(r"([\\|])", r"\\\1", cell)
+
+
 def _row(task: str, card: Card, score: TaskScore) -> TableRow:
+    most = max(score.test)
+    with_most = score.diverged.get(most, 0)
     return TableRow(
         task,
         card.network,
-        _spread(score.final) + (f", {score.diverged} diverged" if score.diverged else ""),
+        _spread(score.final) + _diverged(with_most),
         "-" if score.ood is None else _spread(score.ood),
-        f"more than {max(score.test)}" if score.rows is None else str(score.rows),
+        (f"more than {most}" if score.rows is None else str(score.rows))
+        + _diverged(sum(score.diverged.values()) - with_most),
         f"more than {card.steps}" if score.steps is None else str(score.steps),
     )
 
@@ -104,6 +114,10 @@ def _mean_row(card: Card, tasks: Sequence[str]) -> TableRow:
         f"{sum(score.rows is not None for score in scores)} of {len(scores)} learned",
         "",
     )
+
+
+def _diverged(count: int) -> str:
+    return f", {count} diverged" if count else ""
 
 
 def _spread(spread: Spread) -> str:

@@ -1,4 +1,4 @@
-"""The protocol of the benchmark: the same rows, steps and optimizer for every network, declared once."""
+"""The protocol of the benchmark: the same rows, optimizer and most steps for every network, declared once."""
 
 import json
 from collections.abc import Mapping, Sequence

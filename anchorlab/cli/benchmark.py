@@ -34,7 +34,7 @@ def benchmark(
     name: Annotated[str | None, typer.Option(help="what the table calls the network")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the cards as JSON")] = False,
 ) -> None:
-    """Train MODEL_FACTORY on nine tasks and compare it with GPT-2, LSTM and FNN; the same command again continues."""
+    """Train MODEL_FACTORY on nine tasks, at laptop scale beside GPT-2, LSTM and FNN; the same command continues."""
     from anchorlab.benchmark_card import benchmark as measure
 
     names = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]

@@ -15,7 +15,7 @@ from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.report.speed_figures import about_speed, speed_by_group
 from anchorlab.report.style import png
-from anchorlab.validation import unknown_name
+from anchorlab.validation import check_known, unknown_name
 
 from .data import load_data
 from .experiment import Experiment
@@ -23,7 +23,6 @@ from .training import train
 
 LEAST_GROUPS = 3  # of fewer, none can be told to be slower than the others usually are
 _EVALUATIONS = 150
-_MOST_ROWS = 20_000  # training rows of an evaluation
 
 _TRAINING: Mapping[str, Any] = {
     "model": "post_ln",
@@ -35,6 +34,7 @@ _TRAINING: Mapping[str, Any] = {
     "learning_rate": 1e-3,
     "steps": 6_000,
     "stop_fitted": True,
+    "evaluation_rows": 20_000,
 }
 
 
@@ -93,8 +93,9 @@ def slow_groups(
     `noise` names groups that are known to be noisy, from which precision and recall follow; a name that is no group is
     read as several, with commas between. `progress` is that of `train`.
 
-    Raises InputError for a source that is neither, without groups or with fewer than three; an unknown group;
-    settings for a run that is trained already; and a training that ended too early to tell. Interrupted when stopped.
+    Raises InputError for a source that is neither, without groups or with fewer than three; an unknown group or split;
+    rows with a group that is not evaluated; settings for a run that is trained already; and a training that ended too
+    early to tell. Interrupted when stopped.
     """
     path = Path(source)
     if (path / "config.json").is_file():
@@ -103,7 +104,7 @@ def slow_groups(
         run = Run.open(path)
         folder = Path(out) if out is not None else path / "analysis"
     else:
-        experiment = _experiment(path, settings or {}, noise)
+        experiment = _experiment(path, settings or {}, noise, split)
         run = train(experiment, out or Path("runs") / f"{path.stem}-slow-groups", progress=progress)
         folder = run.folder / "analysis"
     speed = _speed(run, split, threshold)
@@ -113,7 +114,7 @@ def slow_groups(
     return found
 
 
-def _experiment(path: Path, settings: Mapping[str, Any], noise: Sequence[str]) -> Experiment:
+def _experiment(path: Path, settings: Mapping[str, Any], noise: Sequence[str], split: str) -> Experiment:
     """The training on the user's rows; all that can be wrong with them is found before it begins."""
     if not path.exists():
         raise InputError(f"source={str(path)!r}: no such run, file or folder")
@@ -121,29 +122,34 @@ def _experiment(path: Path, settings: Mapping[str, Any], noise: Sequence[str]) -
     if "epochs" in settings:
         del chosen["steps"]
     experiment = Experiment(data=str(path), **chosen)
-    rows = load_data(experiment).splits["train"]
-    _check_groups(path, rows)
-    _known_groups(noise, rows.group_names)
-    count = len(rows.labels)
+    splits = load_data(experiment).splits
+    check_known("split", split, splits)
+    _check_groups(path, split, splits[split], experiment.evaluation_rows if split == "train" else None)
+    _known_groups(noise, splits[split].group_names)
+    count = len(splits["train"].labels)
     batch = min(experiment.rows_per_step or count, count)
     steps = experiment.steps or (experiment.epochs or 1) * (count // batch)
     close = {
         "batch_size": experiment.batch_size or batch,
         "evaluate_every": max(1, steps // _EVALUATIONS),
-        "evaluation_rows": _MOST_ROWS,
     }
     return Experiment(data=str(path), **{**close, **chosen})
 
 
-def _check_groups(path: Path, rows: Rows) -> None:
+def _check_groups(path: Path, split: str, rows: Rows, evaluated: int | None) -> None:
+    """Raise InputError for too few groups, or one without a row among the first `evaluated` (None: all) rows."""
+    where = f"data={str(path)!r}"
     if len(rows.group_names) < LEAST_GROUPS:
         found = f"{len(rows.group_names)} groups" if rows.group_names else "no column 'group'"
-        raise InputError(f"data={str(path)!r}: {found}; at least {LEAST_GROUPS} groups are compared")
-    evaluated = set(rows.groups[:_MOST_ROWS].tolist())
-    if missing := [name for number, name in enumerate(rows.group_names) if number not in evaluated]:
+        raise InputError(f"{where}: {found}; at least {LEAST_GROUPS} groups are compared")
+    groups = rows.groups[:evaluated]
+    seen = set(groups.tolist())
+    if missing := [name for number, name in enumerate(rows.group_names) if number not in seen]:
+        some = len(groups) < len(rows.groups)
         raise InputError(
-            f"data={str(path)!r}: the first {min(_MOST_ROWS, len(rows.groups)):,} training rows, which are evaluated, "
-            f"have none of group {missing[0]!r}; shuffle the rows"
+            f"{where}: {'the first' if some else 'all'} {len(groups):,} rows of split {split!r}, which are evaluated, "
+            f"have none of group {missing[0]!r}; "
+            + ("shuffle the rows or raise evaluation_rows" if some else "every group needs some")
         )
 
 

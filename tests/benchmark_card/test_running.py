@@ -132,6 +132,85 @@ def test_networks_of_one_name_need_another(tmp_path: Path, planted: PlantedSweep
     assert [card.network for card in found.cards[:2]] == ["wider", "tiny_rnn.py:make"]
 
 
+@pytest.fixture
+def shipped_fnn(tmp_path: Path, planted: PlantedSweep, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The card of a network that ships measured."""
+    benchmark("fnn", out=tmp_path / "fnn", scale="smoke", tasks=["identity"])
+    card = (tmp_path / "fnn/card.json").rename(tmp_path / "fnn-smoke.json")
+    shipped = shipped_cards(SMOKE, tmp_path)
+    monkeypatch.setattr(running, "shipped_cards", lambda protocol: shipped)
+    planted.members = {}
+    return card
+
+
+@pytest.mark.parametrize("name", list(SMOKE.networks))
+def test_names_of_this_package_are_not_given_to_others(tmp_path: Path, planted: PlantedSweep, name: str) -> None:
+    other = "gpt2" if name == "fnn" else "fnn"
+    for network in (EXAMPLE, other):
+        with pytest.raises(InputError, match=f"name='{name}': '{name}' is a network of this package; give another"):
+            benchmark(network, out=tmp_path / "out", scale="smoke", tasks=["identity"], name=name)
+    assert not planted.members
+
+
+def test_card_beside_does_not_replace_a_shipped_one(tmp_path: Path, planted: PlantedSweep, shipped_fnn: Path) -> None:
+    settings: dict[str, Any] = {"scale": "smoke", "tasks": ["identity"]}
+    with pytest.raises(InputError, match=r"beside='.*fnn-smoke.json': 'fnn' is a network of this package; give anoth"):
+        benchmark(EXAMPLE, out=tmp_path / "out", beside=[shipped_fnn], **settings)
+    assert not planted.members
+    benchmark("fnn", out=tmp_path / "mine", name="my fnn", **settings)
+    found = benchmark(EXAMPLE, out=tmp_path / "out", beside=[tmp_path / "mine/card.json"], **settings)
+    assert [card.network for card in found.cards] == ["tiny_rnn.py:make", "my fnn", "fnn"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "fnn ", "a\nb", "a\tb", "a\x1b[31mb", "a\x7f", "a\u202eb"])
+def test_names_are_printable(tmp_path: Path, planted: PlantedSweep, name: str) -> None:
+    with pytest.raises(InputError, match="must be one line of printable characters") as caught:
+        benchmark(EXAMPLE, out=tmp_path / "out", scale="smoke", name=name)
+    assert str(caught.value).isprintable()
+    assert not planted.members
+
+
+def test_bars_do_not_end_a_cell_of_the_markdown_table(tmp_path: Path, planted: PlantedSweep) -> None:
+    found = benchmark("gpt2", out=tmp_path, scale="smoke", tasks=["identity"], name=r"gpt|2\x")
+    assert found.markdown().splitlines()[2] == r"| identity | gpt\|2\\x | 0.96 | - | 200 | 20 |"
+    assert found.rows()[0].network == r"gpt|2\x"
+
+
+@pytest.mark.parametrize("name", ["card.json", "card.md"])
+def test_folder_in_the_place_of_a_card_stops_before_any_training(
+    tmp_path: Path, planted: PlantedSweep, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"out='.*': {name} in it is a folder; choose another"):
+        benchmark("fnn", out=tmp_path, scale="smoke")
+    assert not planted.members
+
+
+def test_folder_that_cannot_be_written_stops_before_any_training(
+    tmp_path: Path, planted: PlantedSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file/out"):
+        with pytest.raises(InputError, match=r"out='.*': '.*/file' is no folder; choose another"):
+            benchmark("fnn", out=out, scale="smoke")
+    with pytest.raises(InputError, match=r"out='.*': cannot be written to \(File name too long\)"):
+        benchmark("fnn", out=tmp_path / ("x" * 300), scale="smoke")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write everywhere
+    with pytest.raises(InputError, match=r"out='.*/a/b': cannot be written to \(no permission in '.*'\)"):
+        benchmark("fnn", out=tmp_path / "a/b", scale="smoke")
+    assert not planted.members
+
+
+def test_broken_card_beside_stops_before_any_training(tmp_path: Path, planted: PlantedSweep) -> None:
+    found = benchmark("fnn", out=tmp_path / "fnn", scale="smoke", tasks=["identity"])
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(found.card.record() | {"seeds": None}))
+    planted.members = {}
+    with pytest.raises(InputError, match=r"card='.*broken.json': is no card of a benchmark \(seeds=None: "):
+        benchmark("gpt2", out=tmp_path / "gpt2", scale="smoke", beside=[broken])
+    assert not planted.members
+
+
 def test_shipped_card_of_another_version_is_left_out_with_a_line(tmp_path: Path, planted: PlantedSweep) -> None:
     benchmark("fnn", out=tmp_path / "fnn", scale="smoke", tasks=["identity"])
     content = json.loads((tmp_path / "fnn/card.json").read_text())

@@ -64,6 +64,9 @@ def test_json_has_the_cards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["fnn", "--tasks", ","], "--tasks: names no task"),
         (["fnn", "--seeds", "0"], "seeds=0: must be at least 1"),
         (["fnn", "--beside", "README.md"], "card='README.md': is no card of a benchmark"),
+        ([EXAMPLE, "--name", "lstm"], "name='lstm': 'lstm' is a network of this package; give another name"),
+        ([EXAMPLE, "--name", "a\nb"], "name='a\\nb': must be one line of printable characters"),
+        (["fnn", "--out", "/dev/null/out"], "out='/dev/null/out': '/dev/null' is no folder; choose another"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,11 @@ def call(*arguments: object) -> int:
     return int(stopped.value.code or 0)
 
 
+def write_rows() -> None:
+    rows = pd.DataFrame({"input_ids": [[1, 2]] * 60, "label": [3] * 60, "group": ["x", "y", "z"] * 20})
+    rows.to_json("rows.jsonl", orient="records", lines=True)
+
+
 @pytest.fixture
 def run(tmp_path: Path, write_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run in which one pair was learned late; the working folder is the one it is in."""
@@ -54,8 +59,7 @@ def test_rows_are_trained_on_with_other_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = pd.DataFrame({"input_ids": [[1, 2]] * 60, "label": [3] * 60, "group": ["x", "y", "z"] * 20})
-    rows.to_json("rows.jsonl", orient="records", lines=True)
+    write_rows()
     small = ("width=8", "feed_forward_width=8", "learning_rate=0.05", "steps=150")
     settings = [part for setting in small for part in ("--set", setting)]
     assert call("analyze", "rows.jsonl", "--slow-groups", "--out", "made", *settings) == 0
@@ -80,11 +84,16 @@ def test_rows_are_trained_on_with_other_settings(
         (["run", "--set", "steps=3"], "error: --set: it belongs to --slow-groups; leave it out"),
         (["run", "--slow-groups", "--set", "steps=3"], "error: settings: 'run' is trained already; leave steps out"),
         (["run", "--slow-groups", "--set", "steps"], "error: --set: 'steps' is not a setting"),
+        (
+            ["rows.jsonl", "--slow-groups", "--set", "evaluation_rows=2"],
+            "error: data='rows.jsonl': the first 2 rows of split 'train', which are evaluated, have none of group '",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
     run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_rows()
     assert call("analyze", *arguments) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

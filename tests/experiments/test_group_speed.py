@@ -121,6 +121,18 @@ def test_rows_are_trained_on_first(tmp_path: Path) -> None:
     assert (config["initialization_rate"], config["evaluate_every"], config["stop_fitted"]) == (0.5, 2, True)
 
 
+def test_groups_of_random_labels_are_found_by_training(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", groups=8, noisy=2)
+    settings = {**BRIEF, "width": 16, "steps": 100, "evaluate_every": 5, "batch_size": 64, "learning_rate": 1e-2}
+    found = slow_groups(rows, noise=["g6", "g7"], out=tmp_path / "out", settings=settings, progress=False)
+    assert found.detection is not None
+    assert (found.detection.precision, found.detection.recall) == (1, 1)
+    assert found.text().endswith("2 known noisy groups: precision 1.00; recall 1.00")
+    wrong = slow_groups(tmp_path / "out", noise=["g0", "g6"]).detection
+    assert wrong is not None
+    assert (wrong.precision, wrong.recall) == (1 / 2, 1 / 2)
+
+
 def test_small_weights_and_all_rows_are_the_defaults(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", rows=40)
     with pytest.raises(InputError, match="too early"):  # after 20 steps nothing is learned
@@ -159,10 +171,21 @@ class TestRefusals:
         with pytest.raises(InputError, match="noise: unknown value 'z'"):
             slow_groups(planted(ALIKE), noise=["z"])
 
-    def test_a_group_that_is_not_evaluated(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("anchorlab.experiments.group_speed._MOST_ROWS", 3)
-        with pytest.raises(InputError, match=r"the first 3 training rows.* have none of group 'g\d'; shuffle the rows"):
-            slow_groups(write_rows(tmp_path / "rows.jsonl"), out=tmp_path / "out")
+    @pytest.mark.parametrize(
+        ("split", "settings", "said"),
+        [
+            ("train", {"evaluation_rows": 3}, r"the first 3 rows .* 'g\d'; shuffle the rows or raise evaluation_rows"),
+            ("test", {"test_rows": 3}, r"all 3 rows of split 'test', .* none of group 'g\d'; every group needs some"),
+            ("tset", {}, "split: unknown value 'tset'; did you mean 'test'?"),
+        ],
+    )
+    def test_a_group_that_is_not_evaluated(
+        self, tmp_path: Path, split: str, settings: dict[str, Any], said: str
+    ) -> None:
+        rows = write_rows(tmp_path / "rows.jsonl")
+        with pytest.raises(InputError, match=said):
+            slow_groups(rows, out=tmp_path / "out", split=split, settings=settings, progress=False)
+        assert not (tmp_path / "out").exists()
 
     def test_a_run_without_groups(self, planted: Callable[..., Path]) -> None:
         with pytest.raises(InputError, match=r"split='train': no accuracy by group was recorded"):
