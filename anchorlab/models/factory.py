@@ -229,6 +229,8 @@ def _check_parameters(model: FactoryForCausalLM) -> None:
             raise InputError(f"parameter {_own(name)} is {parameter.dtype}; must be torch.float32")
         if not parameter.requires_grad:
             raise InputError(f"parameter {_own(name)} does not require a gradient; make it a buffer")
+        if not parameter.isfinite().all():
+            raise InputError(f"parameter {_own(name)} has values that are not finite")
     with global_seed(0):
         again = dict(model.anew().named_parameters())
     if parameters.keys() != again.keys() or any(not torch.equal(parameters[n], again[n]) for n in parameters):

@@ -230,6 +230,11 @@ def test_factory_may_stand_in_an_importable_package(tmp_path: Path, monkeypatch:
         (MODULE + "        .double()", "SyntaxError"),
         (MODULE + "def make(v, n): return Net(v, n).double()", "embedding.weight is torch.float64; must be"),
         (MODULE + "def make(v, n): return Net(v, n).requires_grad_(False)", "does not require a gradient"),
+        (
+            MODULE
+            + "def make(v, n):\n    net = Net(v, n); nn.init.constant_(net.head.weight, float('nan')); return net",
+            "head.weight has values that are not finite",
+        ),
         (MODULE.replace("cumsum(1))", "cumsum(0))"), "must not mix rows of a batch"),
         (
             MODULE.replace("self.head =", "self.gate = nn.Parameter(torch.zeros(8))\n        self.head =").replace(
