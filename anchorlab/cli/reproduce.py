@@ -3,7 +3,8 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,15 +40,17 @@ def reproduce(
     if ids == ["list"]:
         _list(as_json)
         return
-    chosen, replaced = _chosen(ids, scale), parse_settings(settings)
-    done = []
-    for name in chosen:
-        one = package.run(name, scale=scale, out=out, settings=replaced, progress=sys.stderr.isatty())
-        done.append(one)
-        if not as_json:
-            typer.echo(_shown(one, package.get(name).notes))
-    if as_json:
-        typer.echo(json.dumps([one.result.record() | {"folder": str(one.folder)} for one in done], indent=2))
+    replaced = parse_settings(settings)
+    chosen = _chosen(ids, scale, replaced)
+    done: list[Reproduced] = []
+    try:
+        for name in chosen:
+            done.append(package.run(name, scale=scale, out=out, settings=replaced, progress=sys.stderr.isatty()))
+            if not as_json:
+                typer.echo(_shown(done[-1], package.get(name).notes))
+    finally:  # what has finished is told even if a later one fails
+        if as_json and done:
+            typer.echo(json.dumps([one.result.record() | {"folder": str(one.folder)} for one in done], indent=2))
     verdicts = Counter(one.result.decision.verdict for one in done)
     if len(done) > 1 and not as_json:
         typer.echo(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
@@ -55,19 +58,18 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def _chosen(ids: Sequence[str], scale: str) -> Sequence[str]:
-    """The ids that are meant; of `all`, those that have the scale."""
-    from anchorlab.reproduce import SCALES, get, names
+def _chosen(ids: Sequence[str], scale: str, replaced: Mapping[str, Any]) -> Sequence[str]:
+    """The ids that are meant; of `all`, those that have the scale. Raises InputError if one of them cannot be run."""
+    from anchorlab.reproduce import SCALES, chosen_settings, get, names
     from anchorlab.validation import check_known
 
     if "list" in ids or ("all" in ids and len(ids) > 1):
         raise InputError(f"ids: {' '.join(ids)!r}: 'list' and 'all' stand alone")
-    if ids != ["all"]:
-        for name in ids:
-            get(name).settings(scale)
-        return ids
     check_known("scale", scale, SCALES)
-    return [name for name in names() if scale in get(name).scales]
+    chosen = ids if ids != ["all"] else [name for name in names() if scale in get(name).scales]
+    for name in chosen:
+        chosen_settings(name, scale, replaced)
+    return chosen
 
 
 def _list(as_json: bool) -> None:
@@ -81,9 +83,10 @@ def _list(as_json: bool) -> None:
                 "title": one.title,
                 "source": one.source,
                 "claim": one.claim.text,
-                "scales": list(one.scales),
                 "seeds": one.claim.seeds,
-                "conditions": [condition.text for condition in one.claim.conditions],
+                "agreement": one.claim.agreement,
+                "conditions": [asdict(condition) for condition in one.claim.conditions],
+                "scales": one.scales,
             }
             for one in listed
         ]
@@ -95,5 +98,6 @@ def _list(as_json: bool) -> None:
 
 def _shown(one: "Reproduced", notes: str) -> str:
     known = " (measured before)" if one.cached else ""
-    told = f"\n  {notes}" if notes and one.result.decision.verdict != "holds" else ""
+    # Notes are about the laptop scale.
+    told = f"\n  {notes}" if notes and one.result.scale == "laptop" and one.result.decision.verdict != "holds" else ""
     return f"{one.result.text()}{told}\n  figure: {one.figure}{known}"

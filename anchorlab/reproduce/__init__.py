@@ -11,7 +11,7 @@ from .registry import get, names
 from .reproduction import SCALES, Measured, Reproduction
 from .results import Result, read_result, write_result
 from .results_page import results_page
-from .running import Reproduced, run
+from .running import Reproduced, chosen_settings, run
 from .study import Study
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Study",
     "Value",
     "Verdict",
+    "chosen_settings",
     "decide",
     "get",
     "names",

@@ -51,8 +51,9 @@ class Condition:
 class Claim:
     """What a source reports, as conditions on measured quantities that all have to hold.
 
-    A condition holds if at least the share `agreement` of the seeds meets it, fails if at least this share does not,
-    and is undecided in between or if fewer than `seeds` seeds were measured.
+    A condition holds if at least the share `agreement` of the measured seeds meets it, fails if at least this share
+    does not, and is undecided in between. It is undecided, too, if fewer than `seeds` seeds have a value, or less than
+    the share `agreement` of all seeds.
     """
 
     text: str
@@ -63,11 +64,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class ConditionDecision:
-    """One condition beside the values of all seeds that were measured."""
+    """One condition beside the values of all seeds that were measured; `missing` seeds have none."""
 
     condition: Condition
     values: tuple[float, ...]
     verdict: Verdict
+    missing: int = 0
 
     @property
     def mean(self) -> float:
@@ -79,17 +81,24 @@ class ConditionDecision:
         """How many seeds meet the condition."""
         return sum(map(self.condition.met_by, self.values))
 
+    @property
+    def unmeasured(self) -> str:
+        """What stands behind the number of seeds: how many have no value; nothing if all have one."""
+        return f", {self.missing} not measured" if self.missing else ""
+
     def summary(self) -> str:
-        """Mean and range over seeds."""
+        """Mean and range over seeds; the range alone where infinities of both signs leave no mean."""
         if not self.values:
             return "not measured"
         low, high = min(self.values), max(self.values)
-        spread = "" if low == high else f" ({_number(low)} to {_number(high)})"
-        return f"{_number(self.mean)}{spread}"
+        spread = f"{_number(low)} to {_number(high)}"
+        if math.isnan(self.mean):
+            return spread
+        return _number(self.mean) if low == high else f"{_number(self.mean)} ({spread})"
 
     def text(self) -> str:
         """What was measured, and how many seeds meet the limits."""
-        seeds = f"{self.met} of {len(self.values)} seeds"
+        seeds = f"{self.met} of {len(self.values)} seeds{self.unmeasured}"
         return f"{self.condition.text}: {self.summary()}, wanted {self.condition.limits}: {seeds}"
 
 
@@ -120,11 +129,12 @@ def _decide(claim: Claim, condition: Condition, values: Sequence[Value]) -> Cond
     if len(dict(by_seed)) < len(by_seed):
         raise InputError(f"quantity {condition.quantity!r}: a seed has two values of it")
     measured = tuple(value for _, value in sorted(by_seed) if not math.isnan(value))
+    seeds = len({one.seed for one in values})
     met, wanted = sum(map(condition.met_by, measured)), claim.agreement * len(measured)
     verdict: Verdict = "undecided"
-    if len(measured) >= claim.seeds:
+    if len(measured) >= max(claim.seeds, claim.agreement * seeds):
         verdict = "holds" if met >= wanted else "fails" if len(measured) - met >= wanted else "undecided"
-    return ConditionDecision(condition, measured, verdict)
+    return ConditionDecision(condition, measured, verdict, missing=seeds - len(measured))
 
 
 def _number(value: float) -> str:

@@ -19,7 +19,8 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Reproduction:
     """The reproduction of an id; raises InputError, with the nearest ids, for an unknown one."""
     if name not in _all():
-        near = difflib.get_close_matches(name, _all(), n=3)
+        folded = {one.casefold(): one for one in _all()}
+        near = [folded[one] for one in difflib.get_close_matches(name.casefold(), folded, n=3)]
         hint = f"nearest: {', '.join(near)}" if near else "`anchorlab reproduce list` shows all"
         raise InputError(f"id: unknown {name!r}; {hint}")
     return _all()[name]

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
+from anchorlab.validation import from_validation_error
 
-from .claims import Claim, Condition, Decision, Value, decide
+from .claims import Claim, Decision, Value, decide
 
 SCHEMA_VERSION = 1
 
@@ -23,7 +26,8 @@ class Result:
     - `values`: the measured numbers; `decision`: the verdict they give;
     - `training_code`: how many trainings were made by which version of the training code;
     - `core_seconds`: computing time, of all trainings and of measuring, on one core (or GPU);
-    - `machine`: processor, cores and versions; `command`: what repeats it.
+    - `machine`: processor, cores and versions; `command`: what repeats it;
+    - `diverged`: how many of the trainings ended because a number in them was no longer finite.
     """
 
     id: str
@@ -38,11 +42,17 @@ class Result:
     core_seconds: float
     machine: Mapping[str, Any]
     command: str
+    diverged: int = 0
 
     @property
     def decision(self) -> Decision:
         """The verdict on the claim and on each of its conditions."""
         return decide(self.claim, self.values)
+
+    @property
+    def diverged_text(self) -> str:
+        """How many trainings diverged, in words."""
+        return f"{self.diverged} of {sum(self.training_code.values())} trainings diverged"
 
     def text(self) -> str:
         """The verdict with every condition, in lines."""
@@ -54,7 +64,7 @@ class Result:
         for one in found.conditions:
             source = f"; source: {one.condition.source}" if one.condition.source else ""
             lines.append(f"  {one.verdict:<9} {one.text()}{source}")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  {self.diverged_text}"] if self.diverged else lines)
 
     def record(self) -> dict[str, Any]:
         """Everything as JSON; infinite values and those that could not be measured are the texts inf and nan."""
@@ -68,19 +78,23 @@ class Result:
         }
 
 
+_RESULT = TypeAdapter(Result)
+
+
 def write_result(result: Result, path: Path) -> None:
     """Write one result as JSON."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result.record(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        content = json.dumps(result.record(), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(f"{content}\n", encoding="utf-8")
 
 
 def read_result(path: Path) -> Result:
     """The result in a file; raises InputError for a file of another schema version, or one that is no result."""
     where = f"result={str(path)!r}"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         version = content.pop("schema_version")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{where}: is no result of a reproduction ({type(error).__name__}: {error})") from None
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -88,17 +102,12 @@ def read_result(path: Path) -> Result:
             "or delete the file to measure again"
         )
     try:
-        return _result(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: is no whole result of a reproduction ({type(error).__name__}: {error})") from None
-
-
-def _result(content: dict[str, Any]) -> Result:
-    del content["verdict"]
-    claim = content.pop("claim")
-    claim["conditions"] = tuple(Condition(**one) for one in claim["conditions"])
-    values = tuple(Value(seed, quantity, float(value)) for seed, quantity, value in content.pop("values"))
-    return Result(claim=Claim(**claim), values=values, **content)
+        result = _RESULT.validate_python(content)
+        decide(result.claim, result.values)
+    except (InputError, ValidationError) as error:
+        reason = from_validation_error(error) if isinstance(error, ValidationError) else error
+        raise InputError(f"{where}: is no whole result of a reproduction ({reason})") from None
+    return result
 
 
 def _as_json(value: float) -> float | str:

@@ -21,8 +21,8 @@ This page is made from the files in `docs/results/` (`make docs`), which `anchor
 def results_page(results: Sequence[Result], notes: Mapping[str, str], *, figures: str) -> str:
     """Markdown: a table with a row for every result, then a section for each with its figure.
 
-    `notes` are those of the reproductions, by id; `figures` is the folder of the figures, `ID-SCALE.png`, as seen from
-    the page.
+    `notes` are those of the reproductions, by id, shown at laptop scale, which they are about; `figures` is the folder
+    of the figures, `ID-SCALE.png`, as seen from the page.
     """
     counts = Counter[str](one.decision.verdict for one in results)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _MARKS if counts[verdict])
@@ -55,9 +55,9 @@ def _section(one: Result, notes: str, figures: str) -> str:
         f"{one.claim.text} ({one.source})",
         f"![{one.title}]({figures}/{one.id}-{one.scale}.png)",
         _conditions(one.decision.conditions),
-        *([notes] if notes else []),
+        *([notes] if notes and one.scale == "laptop" else []),
         f"`{one.command}`: {one.core_seconds / 60:.1f} core minutes on {machine['device']} with {machine['cores']} "
-        f"cores; {versions}.",
+        f"core{'' if machine['cores'] == 1 else 's'}; {versions}.{f' {one.diverged_text}.' if one.diverged else ''}",
     ]
     return "\n" + "\n\n".join(parts) + "\n"
 
@@ -69,7 +69,7 @@ def _conditions(found: Sequence[ConditionDecision]) -> str:
             one.condition.text,
             one.condition.limits,
             one.summary(),
-            f"{one.met} of {len(one.values)}",
+            f"{one.met} of {len(one.values)}{one.unmeasured}",
             one.condition.source or "–",
             _MARKS[one.verdict],
         ]

@@ -35,6 +35,9 @@ def claim(*conditions: Condition, seeds: int = 3, agreement: float = 0.8) -> Cla
         ((1, 1, 1, 1, 0), "holds"),
         ((0, 0, 0, 0, 1), "fails"),
         ((1, 1, 1, 0, 0), "undecided"),
+        ((1, 1, 1, 1, math.nan), "holds"),
+        ((1, 1, 1, math.nan, math.nan), "undecided"),
+        ((0, 0, 0, math.nan, math.nan), "undecided"),
     ],
 )
 def test_seeds_decide_a_condition(numbers: tuple[float, ...], verdict: str) -> None:
@@ -90,6 +93,21 @@ def test_the_values_and_their_spread_stand_beside_the_limits() -> None:
 def test_what_was_never_reached_is_told_so() -> None:
     (found,) = decide(claim(SLOW), planted("steps", 120.0, math.inf)).conditions
     assert "never" in found.text()
+
+
+def test_seeds_that_could_not_be_measured_are_counted() -> None:
+    (found,) = decide(claim(ACCURATE), planted("accuracy", *[1.0] * 3, *[math.nan] * 7)).conditions
+    assert found.verdict == "undecided"
+    assert found.text() == "test accuracy: 1, wanted ≥ 0.9: 3 of 3 seeds, 7 not measured"
+    fewer = [Value(seed, "accuracy", 1.0) for seed in range(3)] + planted("steps", *[150] * 5)
+    accuracy, steps = decide(claim(ACCURATE, SLOW), fewer).conditions
+    assert (accuracy.verdict, accuracy.missing) == ("undecided", 2)
+    assert (steps.verdict, steps.missing) == ("holds", 0)
+
+
+def test_infinities_of_both_signs_have_a_range_but_no_mean() -> None:
+    (found,) = decide(claim(ACCURATE), planted("accuracy", math.inf, 1.0, -math.inf)).conditions
+    assert found.summary() == "-inf to never"
 
 
 def test_a_condition_without_limits_is_refused() -> None:
