@@ -32,10 +32,6 @@ _DEFAULT_BATCH = 256
 _DEFAULT_RATE = 0.5
 
 
-def _default_rule(model: str | None) -> str:
-    return models.OWN if model == "pretrained" else "arxiv-2405.05409"
-
-
 @checked
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -103,7 +99,7 @@ class Experiment:
     feed_forward_width: PositiveInt | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     initialization_rate: NonNegativeFloat | None = None
-    initialization_rule: str = Field(default_factory=lambda given: _default_rule(given.get("model")))
+    initialization_rule: str = ""
     initialization_distribution: Literal["normal", "uniform"] = "normal"
     component_rates: dict[str, FiniteFloat] = field(default_factory=dict)
     seed: Seed = 0
@@ -138,6 +134,9 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_known("model", self.model, models.kinds())
+        if not self.initialization_rule:
+            rule = models.OWN if self.model == "pretrained" else "arxiv-2405.05409"
+            object.__setattr__(self, "initialization_rule", rule)
         check_known("initialization_rule", self.initialization_rule, (*models.rules(), models.OWN))
         if clash := self.model_options.keys() & self.__dataclass_fields__.keys():
             name = min(clash)

@@ -14,7 +14,8 @@ Every row is a result of the literature, made again by one command. Its claim is
 follow from the source and from chance; a condition holds if at least four of five seeds meet it, fails if at least four
 of five do not, and is undecided in between. A claim fails if one of its conditions fails. {count} results: {summary}.
 
-This page is made from the files in `docs/results/` (`make docs`), which `anchorlab reproduce` wrote.
+This page is made from the files in `docs/results/` (`make docs`), which `anchorlab reproduce` wrote. Core minutes are
+wall-clock time: where a machine does other work too, they are more than it needs.
 """
 
 

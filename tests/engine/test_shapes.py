@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import pytest
@@ -15,14 +16,20 @@ TOKENS = torch.arange(40).reshape(10, 4) % 7
 NO_GROUPS = torch.zeros(10, dtype=torch.long)
 
 
-@pytest.fixture(scope="module")
-def checked() -> Iterator[ModuleType]:
-    """A second copy of the module, for these tests alone."""
-    name = "anchorlab.engine.sequences"
+@contextmanager
+def annotations_checked(part: str) -> Iterator[ModuleType]:
+    """A second copy of a module of the engine, for these tests alone."""
+    name = f"anchorlab.engine.{part}"
     with pytest.MonkeyPatch.context() as patch, install_import_hook(name, "beartype.beartype"):
         patch.delitem(sys.modules, name)
-        patch.setattr(engine, "sequences", engine.sequences)
+        patch.setattr(engine, part, getattr(engine, part))
         yield importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def checked() -> Iterator[ModuleType]:
+    with annotations_checked("sequences") as module:
+        yield module
 
 
 @pytest.mark.parametrize("name", ["post_ln", "lstm"])
@@ -39,6 +46,9 @@ def test_annotated_shapes_hold(checked: ModuleType, name: str) -> None:
 
 def test_wrong_shapes_are_noticed(checked: ModuleType) -> None:
     with pytest.raises(TypeCheckError):
-        checked.Rows(TOKENS, TOKENS[:9, 1], NO_GROUPS, ())
-    with pytest.raises(TypeCheckError):
         checked._cross_entropy(torch.zeros(2, 3, 7), torch.zeros(3, 2, dtype=torch.long))
+
+
+def test_rows_with_too_few_labels_are_noticed() -> None:
+    with annotations_checked("rows") as checked, pytest.raises(TypeCheckError):
+        checked.Rows(TOKENS, TOKENS[:9, 1], NO_GROUPS, ())

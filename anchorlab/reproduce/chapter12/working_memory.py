@@ -178,7 +178,7 @@ REPRODUCTIONS = (
                 "training": {**_TASK, **_NETWORK, "train_rows": 500, "batch_size": 50, "steps": 20},
             },
             "laptop": {
-                "seeds": 10,
+                "seeds": 5,
                 **_SHOWN,
                 "training": {
                     **_TASK,

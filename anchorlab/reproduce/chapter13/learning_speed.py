@@ -278,7 +278,7 @@ REPRODUCTIONS = (
                 "training": SMOKE,
             },
             "laptop": {
-                "seeds": 3,
+                "seeds": 5,
                 "depths": (2, 4),
                 "complexities": (0, 6),
                 "rates": {LARGE: 0.5, SMALL_WEIGHTS: 0.8},
@@ -374,6 +374,9 @@ REPRODUCTIONS = (
         "rule, which is why the same pairs are measured there, too. Also tried, one seed each: 60,000 rows "
         "(post_ln, γ 0.6, rates 5e-4 and 2e-3, λ 0.01 and 1; γ 0.7 and 0.8; GPT-2, γ 0.8), where broken pairs "
         "are learned along with the others, or too little is learned in 3,000 steps; and operations that the rule "
-        "gives to another pair, with which broken pairs are among the first.",
+        "gives to another pair, with which broken pairs are among the first. Size matters: with the source's width "
+        "(400; 100,000 rows, one seed) and learning rate 5e-4, (a,b), (b,a) and (b,b) are the last together with (b,c) "
+        "and (c,b); with 2e-4, after 1,500 steps, when 24 % of the rows are learned, the four pairs are at 0.15 to "
+        "0.20 and the others at 0.19 to 0.41. A training of this size takes more than laptop time.",
     ),
 )
