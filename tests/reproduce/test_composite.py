@@ -18,7 +18,6 @@ from anchorlab.reproduce.chapter12.composite import (
     final_shares,
     generalization_values,
     output_values,
-    untrained_answers,
 )
 
 TASK = tasks.create("composite")  # a: +5, b: +1, c: -2, d: -8
@@ -57,14 +56,6 @@ def test_delay_is_the_ratio_of_the_first_epochs():
 def test_delay_of_what_is_never_learned():
     assert quantities([1.0], [0.4])["delay"] == math.inf
     assert math.isnan(quantities([0.3], [1.0])["delay"])
-
-
-def test_rows_that_end_with_an_anchor_are_left_out():
-    kept = untrained_answers(TASK, ROWS)
-    last = TASK.locate(ROWS).anchor_positions[:, -1]
-    assert (last == 8).any()
-    assert len(kept) == (last < 8).sum()
-    assert (TASK.locate(kept).anchor_positions[:, -1] < 8).all()
 
 
 def test_stability_compares_all_positions_from_the_second_anchor_on():

@@ -100,7 +100,7 @@ def _measure_outputs(study: Study) -> Measured:
     }
     runs = study.train(experiments)
     task = tasks.create(settings["training"]["task"], **settings["training"]["task_fields"])
-    rows = untrained_answers(task, task.sample("test", settings["rows"], seed=settings["rows_seed"]).tokens)
+    rows = task.sample("test", settings["rows"], seed=settings["rows_seed"]).tokens
     shares = [
         final_shares(read_out(run.model(), task, rows)).assign(depth=depth, layers=settings["layers"][depth], seed=seed)
         for (depth, seed), run in runs.items()
@@ -108,12 +108,6 @@ def _measure_outputs(study: Study) -> Measured:
     found = pd.concat(shares, ignore_index=True)
     examples = example_rows(task, rows, position_answers(runs[DEEP, first].model(), rows), settings["examples"])
     return Measured(values=output_values(found), tables={"shares": found, "examples": examples})
-
-
-def untrained_answers(task: Task, tokens: Int[np.ndarray, "n length"]) -> Int[np.ndarray, "kept length"]:
-    """The rows whose second anchor is not the last token, where all networks are trained to answer."""
-    kept: Int[np.ndarray, "kept length"] = tokens[task.locate(tokens).anchor_positions[:, -1] < tokens.shape[1] - 1]
-    return kept
 
 
 def final_shares(found: Readout) -> pd.DataFrame:
@@ -249,8 +243,8 @@ REPRODUCTIONS = (
                 ),
                 Condition(
                     quantity="stability",
-                    text="that share, less that of the shallow network (0.03: twice its standard error)",
-                    at_least=0.03,
+                    text="that share, less that of the shallow network",
+                    at_least=0.01,
                     source="positive",
                 ),
             ),
