@@ -202,7 +202,7 @@ REPRODUCTIONS = (
         notes="Laptop: 4 layers, 4 heads and PyTorch's initialization as in the source, width 48. The last position is "
         "left out, since all networks are trained to answer there. The limits are halfway between 0.5, what a network "
         "reaches that ignores an anchor, and 1. Single networks hold the intermediate result at 0.56 to 0.98 of the "
-        "positions (an earlier five of the same settings: 0.82 to 0.99), with k = 0 or k = -2, the two things that a "
+        "positions (five on another processor: 0.82 to 0.99), with k = 0 or k = -2, the two things that a "
         "second anchor adds. "
         "Positions other than the last are not trained, so other settings keep less with the same test accuracy of "
         "100 %: 4 layers at learning rate 1.5e-3 and λ 0.2 (4500 steps) 0.27, 0.98 and 0.99 on three seeds; on one "
