@@ -141,12 +141,8 @@ class RowProblem(ABC):
         """The order of the rows in `epoch`, one line for every order seed."""
         if epoch == self._epoch:
             return
-        orders = []
-        for seed in self._seeds:
-            key = sha256(f"order/{seed}/{epoch}".encode()).digest()[:16]
-            random = np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
-            orders.append(torch.from_numpy(random.permutation(self._rows)))
-        self._orders: Int[Tensor, "seed n"] = sent(torch.stack(orders), self._device)
+        orders = torch.stack([epoch_order(seed, epoch, self._rows) for seed in self._seeds])
+        self._orders: Int[Tensor, "seed n"] = sent(orders, self._device)
         self._epoch = epoch
 
     def evaluate(self, parameters: Parameters, members: Sequence[int]) -> list[Measurement]:
@@ -183,6 +179,13 @@ class RowProblem(ABC):
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(parameters[name])
         save(self._model, folder)
+
+
+def epoch_order(seed: int, epoch: int, rows: int) -> Int[Tensor, " n"]:
+    """The order in which an epoch reads `rows` training rows: a permutation that depends on (seed, epoch) alone."""
+    key = sha256(f"order/{seed}/{epoch}".encode()).digest()[:16]
+    random = np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
+    return torch.from_numpy(random.permutation(rows))
 
 
 class DataSets:

@@ -109,11 +109,15 @@ class Run:
             raise InputError(f"{self.folder}: no trained model yet (status: {self.status})")
         model = load(self.folder / "model")
         if step is not None:
-            if step not in self.checkpoints():
-                kept = ", ".join(map(str, self.checkpoints())) or "none; train with keep_checkpoints=true"
-                raise InputError(f"step={step}: {self.folder} has no checkpoint there; kept: {kept}")
-            _load_parameters(model, self.folder / "checkpoints" / f"step-{step}.safetensors")
+            _load_parameters(model, self.parameters(step), self.folder)
         return model
+
+    def parameters(self, step: int) -> dict[str, Tensor]:
+        """The parameters after `step`, one of `checkpoints()`; raises InputError if they were not kept."""
+        if step not in self.checkpoints():
+            kept = ", ".join(map(str, self.checkpoints())) or "none; train with keep_checkpoints=true"
+            raise InputError(f"step={step}: {self.folder} has no checkpoint there; kept: {kept}")
+        return load_file(self.folder / "checkpoints" / f"step-{step}.safetensors")
 
     def checkpoints(self) -> list[int]:
         """Steps whose parameters are on disk."""
@@ -283,10 +287,10 @@ def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name != LOCK and not path.name.endswith(".tmp")]
 
 
-def _load_parameters(model: PreTrainedModel, path: Path) -> None:
-    saved, own = load_file(path), dict(model.named_parameters())  # in which a tied head is not listed
+def _load_parameters(model: PreTrainedModel, saved: Mapping[str, Tensor], folder: Path) -> None:
+    own = dict(model.named_parameters())  # in which a tied head is not listed
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
-        raise InputError(f"{path}: does not hold the parameters of the run's model")
+        raise InputError(f"{folder}: its checkpoint does not hold the parameters of the run's model")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(saved[name])

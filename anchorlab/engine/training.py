@@ -41,9 +41,9 @@ class Evaluation:
 class TrainingPlan:
     """How long to train and when to look.
 
-    Observers run before the first step, every `evaluate_every` steps and after the last. Checkpoints are written every
-    `checkpoint_every` steps; `keep_checkpoints` keeps the parameters of all of them and of step 0, not only
-    of the last.
+    Observers run before the first step, every `evaluate_every` steps and after the last; also after the steps named in
+    `evaluate_at`. Checkpoints are written every `checkpoint_every` steps, and at `evaluate_at` if they are kept:
+    `keep_checkpoints` keeps the parameters of all of them and of step 0, not only of the last.
     """
 
     steps: int
@@ -51,6 +51,22 @@ class TrainingPlan:
     checkpoint_every: int
     keep_checkpoints: bool = False
     observers: Sequence[Observer] = (Evaluation(),)
+    evaluate_at: frozenset[int] = frozenset()
+
+    def evaluates(self, step: int) -> bool:
+        """Whether observers run after `step` steps."""
+        return step == self.steps or step % self.evaluate_every == 0 or step in self.evaluate_at
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is due after `step` steps."""
+        named = self.keep_checkpoints and step in self.evaluate_at
+        return step == self.steps or step % self.checkpoint_every == 0 or named
+
+    def until_event(self, step: int) -> int:
+        """Steps from `step` to the next look, checkpoint or end."""
+        ahead = [at - step for at in self.evaluate_at if at > step]
+        regular = [every - step % every for every in (self.evaluate_every, self.checkpoint_every)]
+        return min(self.steps - step, *regular, *ahead)
 
 
 class MemberRecord(NamedTuple):
@@ -161,11 +177,11 @@ class _Session:
         while self.step < self.plan.steps and self.population.members:
             result = self._advance()
             self._note_diverged(result)
-            if self._is_time(self.plan.evaluate_every):
+            if self.plan.evaluates(self.step):
                 self._observe()
                 self._apply_stopping_rules()
             stop = self.interrupts.noted or self.monitor.should_stop()
-            self._save(due=stop or self._is_time(self.plan.checkpoint_every))
+            self._save(due=stop or self.plan.saves(self.step))
             self._show(result.losses)
             if stop and self.step < self.plan.steps and self.population.members:
                 self._interrupt()
@@ -173,17 +189,12 @@ class _Session:
             self._record_end(member, self._finished(member))
 
     def _advance(self) -> Advance:
-        every = (self.plan.evaluate_every, self.plan.checkpoint_every)
-        until_event = min(self.plan.steps - self.step, *(count - self.step % count for count in every))
-        steps = min(until_event, max(1, int(_BLOCK_SECONDS / self.step_seconds)))
+        steps = min(self.plan.until_event(self.step), max(1, int(_BLOCK_SECONDS / self.step_seconds)))
         began = time.perf_counter()
         result = self.population.advance(self.step, steps)
         self.step_seconds = (time.perf_counter() - began) / steps
         self.step += steps
         return result
-
-    def _is_time(self, every: int) -> bool:
-        return self.step == self.plan.steps or self.step % every == 0
 
     def _note_diverged(self, result: Advance) -> None:
         for member, found in result.diverged.items():
@@ -208,7 +219,7 @@ class _Session:
     def _save(self, *, due: bool) -> None:
         """Write a checkpoint if one is due, or if many members wait to leave."""
         # Who leaves when must not depend on the length of a block: the sums over a stack depend on its size.
-        crowded = self._is_time(self.plan.evaluate_every) and len(self.ends) * _WAITING_SHARE >= self._size()
+        crowded = self.plan.evaluates(self.step) and len(self.ends) * _WAITING_SHARE >= self._size()
         if due or (self.ends and (crowded or len(self.ends) == self._size())):
             self._checkpoint()
 
