@@ -7,6 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import settings
+
+# A loaded machine is slow, not wrong; and the same code has the same tests every time.
+settings.register_profile("anchorlab", deadline=None, derandomize=True)
+settings.load_profile("anchorlab")
 
 STEPS = (0, 10, 20)
 _SPLITS = {

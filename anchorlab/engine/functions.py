@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from anchorlab.errors import InputError
 from anchorlab.models.mlp import MLP
+from anchorlab.models.mlp_gradients import write_gradients
 from anchorlab.models.mlp_initialization import Initialization
 
 from .memory import sent
@@ -142,6 +143,18 @@ class FunctionProblem:
         error = (slopes - batch.gradients).square().flatten(1).mean(1)
         return _value_loss(self._loss, found[()], batch.targets) + self._gradient_weight * error
 
+    def write_gradients(
+        self, parameters: Parameters, batch: FunctionBatch, places: Mapping[str, Tensor]
+    ) -> Float[Tensor, " member"] | None:
+        """As `loss`, with its gradients written to `places`, faster than autograd; None where only that can do it."""
+        if self._gradient_weight:
+            return None
+
+        def loss(outputs: Tensor) -> tuple[Tensor, Tensor]:
+            return _value_loss_and_slope(self._loss, outputs, batch.targets)
+
+        return write_gradients(self.network, parameters, batch.inputs, loss, places)
+
     def evaluate(self, parameters: Parameters, members: Sequence[int]) -> list[Measurement]:
         """The loss of the values on every split, and the accuracy where they are classes."""
         found = []
@@ -173,6 +186,21 @@ def _value_loss(
         return each.view(classes.shape).mean(1)
     error = (outputs - targets).square().flatten(1).mean(1)
     return 0.5 * error if loss == "half_mse" else error
+
+
+def _value_loss_and_slope(
+    loss: FunctionLoss, outputs: Float[Tensor, "member n outputs"], targets: Float[Tensor, "member n outputs"]
+) -> tuple[Float[Tensor, " member"], Float[Tensor, "member n outputs"]]:
+    """The value loss of every member and its gradient in the outputs."""
+    _, points, numbers = outputs.shape
+    if loss == "cross_entropy":
+        shares = outputs.log_softmax(-1)
+        classes = targets.long()
+        slope = shares.exp().scatter_add_(-1, classes, torch.full_like(targets, -1.0)).div_(points)
+        return -shares.gather(-1, classes).flatten(1).mean(1), slope
+    error = outputs - targets
+    factor = 0.5 if loss == "half_mse" else 1.0
+    return factor * error.square().flatten(1).mean(1), error.mul_(2 * factor / (points * numbers))
 
 
 def _stacked(parts: Sequence[Points]) -> FunctionBatch:

@@ -10,14 +10,20 @@ from torch import Tensor
 
 from anchorlab.errors import InputError
 
+from . import lbfgs
 from .memory import sent
 from .schedules import Schedule
 
-OptimizerName = Literal["adamw", "adam", "sgd", "gd"]
+OptimizerName = Literal["adamw", "adam", "sgd", "gd", "lbfgs"]
 DecayScope = Literal["all", "matrices"]
 
 _EPSILON = 1e-8
-_ENTRIES = {"adamw": ("exp_avg", "exp_avg_sq"), "adam": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
+_ENTRIES = {
+    "adamw": ("exp_avg", "exp_avg_sq"),
+    "adam": ("exp_avg", "exp_avg_sq"),
+    "sgd": ("momentum_buffer",),
+    "lbfgs": lbfgs.ENTRIES,
+}
 _CHUNK_BYTES = 2**18  # of one matrix: what an update touches then stays in a core's cache
 
 
@@ -26,7 +32,8 @@ class OptimizerSettings:
     """How one member is optimized.
 
     `adamw` decouples weight decay, `adam` adds it to the gradient (L2), `sgd` and `gd` are torch's SGD (`gd` is used
-    with the whole data set as its batch). `decay_scope` says which parameters decay: `all` as in the papers, or
+    with the whole data set as its batch). `lbfgs` is L-BFGS (see `lbfgs.iterate`): every batch must be the whole data
+    set, and there is no decay and no clipping. `decay_scope` says which parameters decay: `all` as in the papers, or
     `matrices` (two or more dimensions: no biases, no LayerNorm). `decay_window` is when they decay: from its first unit
     of the schedule (step or epoch) up to its second, both rounded to whole steps; None: always. `clip_norm` bounds this
     member's global gradient norm.
@@ -78,10 +85,15 @@ class PopulationOptimizer:
         if len(rules) != 1:
             raise InputError(f"optimizer: members of one population need the same one, got {', '.join(rules)}")
         (self.rule,) = rules
+        if self.rule == "lbfgs" and any(one.weight_decay or one.clip_norm for one in settings):
+            raise InputError("optimizer='lbfgs': must have neither weight_decay nor clip_norm")
         self.settings = list(settings)
         self.weights = weights
         self.state = {entry: torch.zeros_like(weights) for entry in _ENTRIES[self.rule]}
         self._matrix_columns = matrix_columns
+        # Gradient descent of small networks is little but reading and writing weights: without needless passes.
+        bare = all(not (one.momentum or one.weight_decay or one.clip_norm) for one in settings)
+        self._plain_descent = self.rule == "sgd" and bare and weights.device.type == "cpu"
         self._clip = self._column([one.clip_norm or float("inf") for one in settings])
 
     def _column(self, values: Sequence[float]) -> Float[Tensor, "member 1"]:
@@ -99,6 +111,8 @@ class PopulationOptimizer:
         vectors = matrices if settings.decay_scope == "all" else 0.0
         if self.rule == "sgd":
             return [matrices, vectors, rate, settings.momentum]
+        if self.rule == "lbfgs":
+            return [rate]
         first, second = settings.betas
         size, root = rate / (1 - first ** (step + 1)), (1 - second ** (step + 1)) ** 0.5
         if self.rule == "adamw":
@@ -113,6 +127,10 @@ class PopulationOptimizer:
         active: Bool[Tensor, " member"],
     ) -> None:
         """One step of the active members, whose gradients have the given norms; the others keep weights and state."""
+        if self._plain_descent and bool(active.all()):
+            for columns, _ in self._chunks(coefficients[0], coefficients[1]):
+                self.weights[:, columns].addcmul_(gradient[:, columns], -coefficients[2])
+            return
         scale = (self._clip / (norm[:, None] + 1e-6)).clamp(max=1.0)
         chosen = active[:, None]
         factors = [torch.where(chosen, factor, 0.0) for factor in coefficients]

@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from anchorlab.errors import InputError
 
+from . import lbfgs
 from .captured import CapturedStep
 from .optimizers import OptimizerSettings, PopulationOptimizer
-from .problem import Batch, Measurement, Problem
+from .problem import Batch, Measurement, Problem, WritesGradients
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -71,6 +72,8 @@ class Population:
         # One compile thread: populations train in processes of their own, and more threads would be more processes.
         options: dict[str, Any] = {"compile_threads": 1}
         self._loss = torch.compile(problem.loss, dynamic=False, options=options) if compiled else problem.loss
+        by_hand = precision != "bfloat16" and not compiled and isinstance(problem, WritesGradients)
+        self._write_gradients = problem.write_gradients if by_hand else None
         self.members = list(range(problem.members))
         self._stack([problem.initialize(member) for member in self.members])
 
@@ -99,7 +102,11 @@ class Population:
         self._losses = weights.new_zeros(len(weights))
         self._active = torch.ones(len(weights), dtype=torch.bool, device=self.device)
         self._steps = torch.zeros(len(weights), dtype=torch.long, device=self.device)  # completed by each member
-        self._run = CapturedStep(self._step, self.device) if self.device.type == "cuda" else self._step
+        if self.optimizer.rule == "lbfgs":
+            self._run: Callable[[Batch, Tensor], None] = self._lbfgs_step  # how often it looks at the loss varies
+        else:
+            self._run = CapturedStep(self._step, self.device) if self.device.type == "cuda" else self._step
+        self._ahead: tuple[Batch, lbfgs.Evaluation] | None = None
 
     def _by_name(self, matrix: Float[Tensor, "member parameter"]) -> dict[str, Tensor]:
         return {
@@ -169,15 +176,42 @@ class Population:
         }
 
     def _step(self, batch: Batch, factors: Float[Tensor, "coefficient member 1"]) -> None:
+        losses = self._losses_and_gradients(batch)
+        norm = self._note(losses, self._gradient)
+        self.optimizer.update(self._gradient, norm, factors, self._active)
+
+    def _lbfgs_step(self, batch: Batch, factors: Float[Tensor, "coefficient member 1"]) -> None:
+        def evaluate() -> lbfgs.Evaluation:
+            with torch.enable_grad():
+                return lbfgs.Evaluation(self._losses_and_gradients(batch), self._gradient.clone())
+
+        # The last line search ended here; with the same batch there is nothing to evaluate again.
+        ahead = self._ahead
+        here = ahead[1] if ahead is not None and ahead[0] is batch else evaluate()
+        self._note(here.losses, here.gradient)
+        with torch.no_grad():
+            found = lbfgs.iterate(self._weights, self.optimizer.state, here, evaluate, factors[0], self._active)
+        self._ahead = (batch, found)
+
+    def _note(self, losses: Float[Tensor, " member"], gradient: Tensor) -> Float[Tensor, " member"]:
+        """Keep the losses, freeze members with something that is not finite, count a step; the gradients' norms."""
+        norm = torch.linalg.vector_norm(gradient, dim=1)
+        self._losses.copy_(torch.where(self._active, losses, self._losses))
+        self._active &= self._losses.isfinite() & norm.isfinite()
+        self._steps += self._active
+        return norm
+
+    def _losses_and_gradients(self, batch: Batch) -> Float[Tensor, " member"]:
+        """Every member's loss; its gradients are written to their places."""
+        if self._write_gradients is not None:
+            losses = self._write_gradients(self.parameters, batch, self._gradients)
+            if losses is not None:
+                return losses
         losses = self._loss(self.parameters, batch)
         gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
         for place, gradient in zip(self._gradients.values(), gradients, strict=True):
             place.copy_(gradient)
-        norm = torch.linalg.vector_norm(self._gradient, dim=1)
-        self._losses.copy_(torch.where(self._active, losses.detach(), self._losses))
-        self._active &= self._losses.isfinite() & norm.isfinite()
-        self._steps += self._active
-        self.optimizer.update(self._gradient, norm, factors, self._active)
+        return losses.detach()
 
     def evaluate(self) -> list[Measurement]:
         """Measure every member on its evaluation data."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -53,4 +53,15 @@ class Problem(Protocol):
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write one member's trained model (parameters without the member axis) to `folder`."""
+        ...
+
+
+@runtime_checkable
+class WritesGradients(Protocol):
+    """A problem that knows a faster way to its gradients than autograd."""
+
+    def write_gradients(
+        self, parameters: Parameters, batch: Any, places: Mapping[str, Tensor]
+    ) -> Float[Tensor, " member"] | None:
+        """The loss of every member, its gradients written to `places`; None where autograd has to do it."""
         ...

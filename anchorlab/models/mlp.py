@@ -178,37 +178,58 @@ class MLP:
         members = parameters["layers.0.weight"].shape[0]
         if points.ndim == 2:
             points = points.expand(members, *points.shape)
-        if self.antisymmetric:
-            points = points.repeat_interleave(2, 0)
-        jet = Jet.of_points(points, indices)
-        if self.frequencies:
-            jet = _waves(jet, points.new_tensor(self.frequencies))
+        jet = self._first_jet(points, indices)
         last = len(self.widths)
         for layer, name in enumerate(self.activation_names):
             before = jet
-            jet = jet.affine(*self._layer(parameters, layer)).through(activation(name))
+            jet = jet.affine(*self.layer(parameters, layer)).through(activation(name))
             if self.residual and layer:
                 jet = Jet(jet.parts + before.parts, jet.indices)
             if layers is not None:
                 layers.append(jet.parts.squeeze(1))
-        parts = jet.affine(*self._layer(parameters, last)).parts
-        if self.antisymmetric:
-            plus, minus = parts.unflatten(0, (-1, 2)).unbind(1)
-            parts = (plus - minus) * math.sqrt(0.5)
-        return Jet(parts if self.output_scale == 1 else parts * self.output_scale, tuple(indices))
+        parts = self.combine(jet.affine(*self.layer(parameters, last)).parts)
+        return Jet(parts, tuple(indices))
 
-    def _layer(self, parameters: Parameters, layer: int) -> tuple[Tensor, Tensor | None]:
-        weight, bias = parameters[f"layers.{layer}.weight"], parameters.get(f"layers.{layer}.bias")
+    def _first_jet(self, points: Float[Tensor, "member n inputs"], indices: Sequence[Index]) -> Jet:
+        jet = Jet.of_points(points.repeat_interleave(2, 0) if self.antisymmetric else points, indices)
+        return _waves(jet, points.new_tensor(self.frequencies)) if self.frequencies else jet
+
+    def first_layer_inputs(self, points: Float[Tensor, "member n inputs"]) -> Float[Tensor, "copy n read"]:
+        """What the first layer reads: for every member and copy of it the points, or the waves of them."""
+        if not (self.antisymmetric or self.frequencies):
+            return points
+        return self._first_jet(points, ((),)).parts.squeeze(1)
+
+    def layer(self, parameters: Parameters, number: int) -> tuple[Tensor, Tensor | None]:
+        """Weight [copy, inputs, outputs] and bias of one layer, for every member and copy of it."""
+        weight, bias = parameters[f"layers.{number}.weight"], parameters.get(f"layers.{number}.bias")
         if self.antisymmetric:
             weight = weight.flatten(0, 1)
             bias = None if bias is None else bias.unflatten(1, (2, -1)).flatten(0, 1)
-        if layer == 0 and self.input_scales:
-            weight = weight * self._unit_scales().to(weight)
+        if number == 0 and self.input_scales:
+            weight = weight * self.unit_scales().to(weight)
         return weight, bias
 
-    def _unit_scales(self) -> Float[Tensor, " width"]:
+    def unit_scales(self) -> Float[Tensor, " width"]:
+        """The scale of every unit of the first hidden layer."""
         width, parts = self.widths[0], len(self.input_scales)
         return torch.tensor(self.input_scales)[torch.arange(width) * parts // width]
+
+    def combine(self, outputs: Float[Tensor, "copy *n outputs"]) -> Float[Tensor, "member *n outputs"]:
+        """The output from that of every copy."""
+        if self.antisymmetric:
+            plus, minus = outputs.unflatten(0, (-1, 2)).unbind(1)
+            outputs = (plus - minus) * math.sqrt(0.5)
+        return outputs if self.output_scale == 1 else outputs * self.output_scale
+
+    def spread(self, gradient: Float[Tensor, "member *n outputs"]) -> Float[Tensor, "copy *n outputs"]:
+        """The gradient in the output of every copy, from that in the output: the transpose of `combine`."""
+        if self.output_scale != 1:
+            gradient = gradient * self.output_scale
+        if not self.antisymmetric:
+            return gradient
+        half = gradient * math.sqrt(0.5)
+        return torch.stack((half, -half), 1).flatten(0, 1)
 
     def save(self, parameters: Parameters, folder: Path) -> None:
         """Write one member's net (parameters without member axis) to `folder`; `load_mlp` opens it."""
