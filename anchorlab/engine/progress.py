@@ -13,19 +13,11 @@ from .monitor import Monitor, Progress
 
 @contextmanager
 def progress_bars(*, enabled: bool | None = None) -> Iterator[Monitor]:
-    """Yield a monitor that draws training progress on standard error.
+    """Yield a monitor that draws training progress on standard error, one bar for every member.
 
     `enabled` defaults to whether standard error is a terminal.
     """
-    enabled = _shown(enabled)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[scores]}"),
-    )
-    with Bars(*columns, console=Console(stderr=True), disable=not enabled) as bars:
+    with _bars(enabled) as bars:
         tasks = {}
 
         def show(progress: Progress) -> None:
@@ -36,6 +28,34 @@ def progress_bars(*, enabled: bool | None = None) -> Iterator[Monitor]:
             bars.update(tasks[progress.member], completed=progress.step, scores=scores)
 
         yield Monitor(show)
+
+
+@contextmanager
+def progress_bar_of_all(members: int, steps: int, *, enabled: bool | None = None) -> Iterator[Monitor]:
+    """Yield a monitor that draws one bar for so many members with so many steps in all."""
+    with _bars(enabled) as bars:
+        task = bars.add_task(f"{members} networks", total=steps, scores="")
+        done: dict[str, int] = {}
+        ended = set()
+
+        def show(progress: Progress) -> None:
+            finished = progress.status != "running"
+            done[progress.member] = progress.steps if finished else progress.step
+            ended.update({progress.member} if finished else ())
+            bars.update(task, completed=sum(done.values()), scores=f"{len(ended)} ended")
+
+        yield Monitor(show)
+
+
+def _bars(enabled: bool | None) -> Bars:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[scores]}"),
+    )
+    return Bars(*columns, console=Console(stderr=True), disable=not _shown(enabled))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from anchorlab.engine import (
 )
 from anchorlab.engine.functions import FunctionLoss, FunctionMember, FunctionProblem, Points
 from anchorlab.engine.optimizers import OptimizerName
-from anchorlab.engine.progress import progress_bars
+from anchorlab.engine.progress import progress_bar_of_all
 from anchorlab.errors import InputError
 from anchorlab.models.mlp import MLP
 from anchorlab.models.mlp_initialization import Initialization
@@ -119,7 +119,7 @@ def train_fits(
 
     Fits that differ only in seed, initialization, data of the same size and hyperparameters are stacked into
     populations of `members_at_once` (default: as many as keep a core's cache busy, on all cores). Ended runs are not
-    trained again; a stopped call continues. `progress` shows bars (default: on a terminal).
+    trained again; a stopped call continues. `progress` shows a bar (default: on a terminal).
 
     Raises InputError for settings that do not fit together or a folder that holds something else; Interrupted.
     """
@@ -130,7 +130,8 @@ def train_fits(
         groups[one.shape].append((one, Path(out) / name))
     populations = [part for group in groups.values() for part in _cut(group, members_at_once)]
     populations.sort(key=lambda members: -_numbers(members[0][0]) * members[0][0].steps * len(members))
-    with progress_bars(enabled=progress) as monitor:
+    steps = sum(one.steps for one in fits.values())
+    with progress_bar_of_all(len(fits), steps, enabled=progress) as monitor:
         train_in_processes(train_population_of_fits, populations, monitor=monitor)
     return [Run.open(Path(out) / name) for name in fits]
 
