@@ -2,7 +2,7 @@
 
 import typer
 
-from . import analyze, benchmark, colour, models, phase, probe, reproduce, run, runs, sweep, tasks, train
+from . import analyze, benchmark, colour, models, pde, phase, probe, reproduce, run, runs, sweep, tasks, train
 
 app = typer.Typer(
     name="anchorlab",
@@ -22,6 +22,7 @@ app.command("report")(analyze.report)
 app.command("phase")(phase.phase)
 app.command("probe")(probe.probe)
 app.command("colour")(colour.colour)
+app.command("pde")(pde.pde)
 app.command("reproduce")(reproduce.reproduce)
 app.command("benchmark")(benchmark.benchmark)
 app.command("runs")(runs.runs)

@@ -17,7 +17,7 @@ from anchorlab.errors import InputError
 from . import lbfgs
 from .captured import CapturedStep
 from .optimizers import OptimizerSettings, PopulationOptimizer
-from .problem import Batch, Measurement, Problem, WritesGradients
+from .problem import Batch, Measurement, Problem, WriteGradients, WritesGradients
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -72,8 +72,9 @@ class Population:
         # One compile thread: populations train in processes of their own, and more threads would be more processes.
         options: dict[str, Any] = {"compile_threads": 1}
         self._loss = torch.compile(problem.loss, dynamic=False, options=options) if compiled else problem.loss
-        by_hand = precision != "bfloat16" and not compiled and isinstance(problem, WritesGradients)
-        self._write_gradients = problem.write_gradients if by_hand else None
+        self._write_gradients: WriteGradients | None = None
+        if precision != "bfloat16" and not compiled and isinstance(problem, WritesGradients):
+            self._write_gradients = problem.write_gradients
         self.members = list(range(problem.members))
         self._stack([problem.initialize(member) for member in self.members])
 
@@ -199,7 +200,7 @@ class Population:
         self._losses.copy_(torch.where(self._active, losses, self._losses))
         self._active &= self._losses.isfinite() & norm.isfinite()
         self._steps += self._active
-        return norm
+        return norm  # type: ignore[no-any-return]
 
     def _losses_and_gradients(self, batch: Batch) -> Float[Tensor, " member"]:
         """Every member's loss; its gradients are written to their places."""

@@ -1,6 +1,6 @@
 """What the engine trains: the Problem interface, and nothing about anchor tasks or differential equations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -54,6 +54,10 @@ class Problem(Protocol):
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write one member's trained model (parameters without the member axis) to `folder`."""
         ...
+
+
+WriteGradients = Callable[[Parameters, Any, Mapping[str, Tensor]], Tensor | None]
+"""From parameters, a batch and places of gradients to the losses, see `WritesGradients`."""
 
 
 @runtime_checkable

@@ -36,7 +36,7 @@ def progress_bar_of_all(members: int, steps: int, *, enabled: bool | None = None
     with _bars(enabled) as bars:
         task = bars.add_task(f"{members} networks", total=steps, scores="")
         done: dict[str, int] = {}
-        ended = set()
+        ended: set[str] = set()
 
         def show(progress: Progress) -> None:
             finished = progress.status != "running"

@@ -39,6 +39,19 @@ class TargetAccuracy:
 
 
 @dataclass(frozen=True)
+class TargetLoss:
+    """Stops when the loss over all rows of `split` is at most `target`."""
+
+    target: float
+    split: str = "train"
+
+    def reason(self, history: Sequence[MetricRow]) -> str | None:
+        """Looks at the newest evaluation; a split that is not measured never reaches its target."""
+        loss = _newest(history).get((self.split, "loss"), float("inf"))
+        return f"loss on {self.split} reached {self.target:g}" if loss <= self.target else None
+
+
+@dataclass(frozen=True)
 class Plateau:
     """Stops when the best training loss of the last `evaluations` is not 1 % below the best before them."""
 

@@ -12,7 +12,7 @@ from .mlp_activations import activation
 OutputLoss = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From outputs [member, n, outputs] to the losses [member] and their gradients in the outputs."""
 
-_BACKWARD_FROM_VALUE = {
+_BACKWARD_FROM_VALUE: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.ops.aten.tanh_backward.grad_input,
     "relu": lambda gradient, value, grad_input: torch.ops.aten.threshold_backward.grad_input(
         gradient, value, 0, grad_input=grad_input

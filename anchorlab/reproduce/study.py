@@ -14,6 +14,7 @@ from anchorlab.engine import Run
 from anchorlab.engine.progress import working
 from anchorlab.errors import InputError
 from anchorlab.experiments import Experiment, sweep
+from anchorlab.phenomena import Fit, train_fits
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -49,6 +50,19 @@ class Study:
         members = {names[key]: experiment for key, experiment in experiments.items()}
         began = time.perf_counter()
         runs = dict(zip(members, sweep(members, self.runs, placement="pool", progress=self.progress), strict=True))
+        self.training_seconds += time.perf_counter() - began
+        self.trained.extend(runs.values())
+        return {key: runs[name] for key, name in names.items()}
+
+    def fit(self, fits: Mapping[Key, Fit]) -> dict[Key, Run]:
+        """Train every function fit, as `train_fits` does; finished ones are not repeated.
+
+        Raises InputError for settings that cannot be trained, Interrupted when stopped; the same call continues.
+        """
+        names = {key: digest(one.record()) for key, one in fits.items()}
+        members = {names[key]: one for key, one in fits.items()}
+        began = time.perf_counter()
+        runs = dict(zip(members, train_fits(members, self.runs, progress=self.progress), strict=True))
         self.training_seconds += time.perf_counter() - began
         self.trained.extend(runs.values())
         return {key: runs[name] for key, name in names.items()}

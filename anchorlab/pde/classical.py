@@ -1,0 +1,132 @@
+"""Methods without training in run folders of their own: finite differences, random features, Jacobi, and the hybrid."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from anchorlab.engine import Run, RunWriter
+from anchorlab.engine.store import MetricRow
+from anchorlab.errors import InputError
+from anchorlab.files import replacing
+
+from .differences import FiniteDifferences, Grid, Jacobi, System, jacobi
+from .equation import PDE
+from .errors import errors_of
+from .features import RandomFeatures, features_function, solve_features
+from .linear import check_linear
+from .networks import NetworkMethod
+from .solution import ERRORS, Evaluate, Solution, history_of
+
+_VALUES = "solution.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hybrid:
+    """A network for some steps, then Jacobi's iteration from its values (section 15.5)."""
+
+    network: NetworkMethod = field(default_factory=lambda: NetworkMethod(kind="ritz", steps=500))
+    jacobi: Jacobi = field(default_factory=Jacobi)
+
+
+Classical = FiniteDifferences | RandomFeatures | Jacobi
+
+
+def solve_classical(
+    pde: PDE, method: Classical, folder: Path, start: Solution | None = None, *, name: str | None = None
+) -> Solution:
+    """Solve without training and write the run folder; one that had ended is read. `start` is where Jacobi begins."""
+    kind = name or _name(method)
+    config = {**pde.record(), "method": kind, "settings": asdict(method)}
+    if start is not None:
+        config["start"] = str(start.folder)
+    writer = RunWriter(folder)
+    try:
+        writer.claim(config)
+        if not writer.start(config, "cpu"):
+            began = time.perf_counter()
+            values, history = _solve(pde, method, start)
+            seconds = time.perf_counter() - began
+            _write(writer, values, history, seconds)
+    finally:
+        writer.close()
+    return load_classical(pde, folder)
+
+
+def load_classical(pde: PDE, folder: Path) -> Solution:
+    """The solution in a run folder of `solve_classical`."""
+    run = Run.open(folder)
+    config = run.config
+    with np.load(folder / _VALUES) as saved:
+        values = saved["values"]
+    return Solution(
+        pde,
+        config["method"],
+        _function(pde, config, values),
+        history_of(run),
+        float(run.environment["wall_time_seconds"]),
+        folder=folder,
+    )
+
+
+def _name(method: Classical) -> str:
+    return {FiniteDifferences: "fd", RandomFeatures: "rfm", Jacobi: "jacobi"}[type(method)]
+
+
+def _solve(pde: PDE, method: Classical, start: Solution | None) -> tuple[Float[np.ndarray, " number"], pd.DataFrame]:
+    """Numbers that make the solution, and its history."""
+    began = time.perf_counter()
+    if isinstance(method, Jacobi):
+        check_linear(pde, "jacobi")
+        system = System(pde, FiniteDifferences(nodes=method.nodes))
+        points = system.grid.points
+        begin = np.zeros(len(points)) if start is None else start.evaluate(points)
+        matrix, right = system.near(begin)
+        known = ~system.free
+        begin[known] = right[known]  # rows of conditions are u = value
+        exact = pde.exact_values(points)
+        return jacobi(matrix, right, begin, method, exact)
+    if isinstance(method, FiniteDifferences):
+        values = System(pde, method).solve()
+        evaluate: Evaluate = method.grid(pde).function(values)
+    else:
+        evaluate, values = solve_features(pde, method)
+    seconds = time.perf_counter() - began
+    points, _ = pde.domain.grid(1000 if pde.domain.dimensions == 1 else 10_000)
+    exact = pde.exact_values(points)
+    errors: Mapping[str, float] = {} if exact is None else errors_of(evaluate(points), exact)
+    return values, pd.DataFrame([{"step": 0, "seconds": seconds, **errors}])
+
+
+def _function(pde: PDE, config: Mapping[str, Any], values: Float[np.ndarray, " number"]) -> Evaluate:
+    settings = {name: tuple(one) if isinstance(one, list) else one for name, one in config["settings"].items()}
+    if config["method"] == "rfm":
+        return features_function(pde, RandomFeatures(**settings), values)  # type: ignore[arg-type]
+    grid: Grid = FiniteDifferences(nodes=settings["nodes"]).grid(pde)
+    function: Evaluate = grid.function(values)
+    return function
+
+
+def _write(writer: RunWriter, values: np.ndarray, history: pd.DataFrame, seconds: float) -> None:
+    with replacing(writer.folder / _VALUES) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, values=values)
+    rows = [
+        MetricRow(int(row["step"]), "test" if metric in ERRORS else "", "", metric, float(row[metric]))
+        for row in history.to_dict("records")
+        for metric in history.columns
+        if metric != "step"
+    ]
+    writer.write_metrics(rows)
+    writer.note("finished", step=int(history.step.iloc[-1]), seconds=seconds)
+
+
+def check_same_problem(pde: PDE, folder: Path) -> None:
+    """Raise InputError if the run in a folder is of another problem."""
+    config = Run.open(folder).config
+    if config.get("fingerprint") != pde.fingerprint():
+        raise InputError(f"folder={str(folder)!r}: holds a solution of {config.get('problem')!r}, not of this problem")

@@ -1,0 +1,63 @@
+"""Where residuals are asked for: points of the inside and of every condition, drawn from streams of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from zlib import crc32
+
+import numpy as np
+from jaxtyping import Float
+
+from anchorlab.errors import InputError
+from anchorlab.validation import check_known
+
+from .conditions import Condition
+from .domains import Boundary, Domain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collocation:
+    """How many points, and which.
+
+    - `interior`, `boundary`: points inside, and of each condition;
+    - `inside`: `random` draws, or a `grid` with the weights of the midpoint rule (its size is near `interior`);
+    - `resample_every`: steps after which new ones are drawn (None: the first are kept);
+    - `seed`: of the draws, beside that of the network, so that seeds have points of their own.
+    """
+
+    interior: int = 1000
+    boundary: int = 100
+    inside: Literal["random", "grid"] = "random"
+    resample_every: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("interior", self.interior), ("boundary", self.boundary)):
+            if value < 1:
+                raise InputError(f"{name}={value}: must be at least 1 point")
+        check_known("inside", self.inside, ("random", "grid"))
+        if self.resample_every is not None and self.resample_every < 1:
+            raise InputError(f"resample_every={self.resample_every}: must be at least 1 step")
+
+    def round(self, step: int) -> int:
+        """Which drawing of points is used in `step`."""
+        return 0 if self.resample_every is None else step // self.resample_every
+
+    def interior_points(
+        self, domain: Domain, seed: int, drawing: int
+    ) -> tuple[Float[np.ndarray, "n axes"], Float[np.ndarray, " n"]]:
+        """Points inside and their weights, which add up to the volume."""
+        if self.inside == "grid":
+            return domain.grid(self.interior)
+        points = domain.interior(self.interior, _stream(self.seed, seed, drawing, "interior"))
+        return points, np.full(len(points), domain.volume / len(points))
+
+    def condition_points(self, domain: Domain, condition: Condition, seed: int, drawing: int) -> Boundary:
+        """Points of one condition and normals there."""
+        return condition.places(domain, self.boundary, _stream(self.seed, seed, drawing, condition.name))
+
+
+def _stream(*key: int | str) -> np.random.Generator:
+    """Random numbers that belong to this key alone."""
+    numbers: Sequence[int] = [crc32(part.encode()) if isinstance(part, str) else part for part in key]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(numbers)))

@@ -1,0 +1,294 @@
+"""Finite differences on a grid, solved directly (sparse LU), and by Jacobi's iteration."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+from scipy.interpolate import RegularGridInterpolator
+from scipy.sparse.linalg import spsolve
+
+from anchorlab.errors import InputError
+
+from .conditions import BoundaryCondition, Condition, Data, Dirichlet, Initial, Periodic
+from .domains import Box
+from .equation import PDE
+from .errors import errors_of
+from .linear import Index, Linearized, is_linear, linearized_condition, linearized_equation
+from .unknown import indices
+
+_NEWTON, _CLOSE = 50, 1e-10
+
+
+class Grid(NamedTuple):
+    """Nodes along every axis, ends included, and all of them as points (last axis fastest)."""
+
+    axes: tuple[Float[np.ndarray, " nodes"], ...]
+    points: Float[np.ndarray, "node axes"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Nodes along every axis."""
+        return tuple(len(axis) for axis in self.axes)
+
+    def function(self, values: Float[np.ndarray, " node"]) -> RegularGridInterpolator:
+        """Values at nodes as a function of points: cubic where there are enough nodes."""
+        method = "cubic" if min(self.shape) >= 4 else "linear"
+        return RegularGridInterpolator(self.axes, values.reshape(self.shape), method=method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiniteDifferences:
+    """Central differences of second order in space, backward ones of second order in time; Newton if not linear.
+
+    `nodes` along every axis (one number, or one for each). Domains that are no box need Dirichlet conditions, which are
+    taken at the nodes next to the boundary. Raises InputError for what differences cannot do.
+    """
+
+    nodes: int | tuple[int, ...] = 101
+
+    def grid(self, pde: PDE) -> Grid:
+        """The grid of a problem's domain."""
+        count = pde.domain.dimensions
+        sizes = (self.nodes,) * count if isinstance(self.nodes, int) else tuple(self.nodes)
+        if len(sizes) != count or min(sizes) < 3:
+            raise InputError(f"nodes={self.nodes}: must be one number, or {count}, of at least 3")
+        axes = tuple(np.linspace(low, high, n) for (low, high), n in zip(pde.domain.bounds, sizes, strict=True))
+        return Grid(axes, np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, count))
+
+
+class System:
+    """The equations of all nodes: `matrix` u = `right`, near a function u if the equation is not linear."""
+
+    def __init__(self, pde: PDE, method: FiniteDifferences):
+        self.pde, self.grid = pde, method.grid(pde)
+        self._keys = indices(pde.keys(pde.equation), pde.domain.space)
+        if pde.domain.time is not None and (pde.domain.names.index(pde.domain.time),) * 2 in self._keys:
+            raise InputError(f"method='fd': {pde.name} has second derivatives in time; use 'rfm' or 'pinn'")
+        if any(len(index) > 2 for index in self._keys):
+            raise InputError("method='fd': derivatives above the second have no differences here; use 'pinn'")
+        self._periodic = {pde.domain.names.index(one.axis) for one in pde.conditions if isinstance(one, Periodic)}
+        self._matrices: dict[Index, sparse.csr_array] = {}
+        self._known = self._condition_rows()
+
+    @cached_property
+    def free(self) -> Bool[np.ndarray, " node"]:
+        """The nodes at which the equation holds, no condition."""
+        taken = np.zeros(len(self.grid.points), dtype=bool)
+        taken[self._known[0]] = True
+        return ~taken
+
+    def derivative(self, index: Index) -> sparse.csr_array:
+        """The matrix that differentiates values at nodes."""
+        if index not in self._matrices:
+            orders = [index.count(axis) for axis in range(self.pde.domain.dimensions)]
+            found = sparse.csr_array(np.ones((1, 1)))
+            for axis, order in enumerate(orders):
+                found = sparse.kron(found, self._along(axis, order), format="csr")
+            self._matrices[index] = found
+        return self._matrices[index]
+
+    def _along(self, axis: int, order: int) -> sparse.csr_array:
+        nodes = self.grid.axes[axis]
+        if order == 0:
+            return sparse.eye_array(len(nodes), format="csr")
+        if axis not in self.pde.domain.space:
+            return _backward(len(nodes), nodes[1] - nodes[0])
+        return _central(len(nodes), nodes[1] - nodes[0], order, axis in self._periodic)
+
+    def _condition_rows(self) -> tuple[np.ndarray, sparse.csr_array, np.ndarray]:
+        """Nodes at which a condition holds, with its rows and right sides; the first condition of a node counts."""
+        pde, points = self.pde, self.grid.points
+        nodes, rows, right = [], [], []
+        taken = np.zeros(len(points), dtype=bool)
+        for condition in sorted(pde.conditions, key=lambda one: not isinstance(one, Dirichlet | Initial)):
+            chosen, normals = self._places(condition)
+            kept = ~taken[chosen]
+            chosen, normals = chosen[kept], normals[kept]
+            taken[chosen] = True
+            nodes.append(chosen)
+            if isinstance(condition, Periodic):
+                axis = pde.domain.names.index(condition.axis)
+                step = int(np.prod(self.grid.shape[axis + 1 :])) * (self.grid.shape[axis] - 1)
+                eye = sparse.eye_array(len(points), format="csr")
+                rows.append(eye[chosen] - eye[chosen - step])
+                right.append(np.zeros(len(chosen)))
+                continue
+            linear = linearized_condition(pde, condition, points[chosen], normals)
+            rows.append(self._rows(linear, chosen))
+            right.append(-linear.constant)
+        if not nodes:
+            return np.zeros(0, dtype=int), sparse.csr_array((0, len(points))), np.zeros(0)
+        return np.concatenate(nodes), sparse.vstack(rows, format="csr"), np.concatenate(right)
+
+    def _places(self, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+        """The nodes of a condition, and normals there."""
+        pde, points = self.pde, self.grid.points
+        normals = np.zeros_like(points)
+        if isinstance(condition, Data):
+            raise InputError("method='fd': cannot use Data; use 'pinn' or 'rfm'")
+        if isinstance(condition, Initial):
+            axis = pde.domain.names.index(str(pde.domain.time))
+            chosen = points[:, axis] == self.grid.axes[axis][0]
+        elif isinstance(pde.domain, Box):
+            chosen = np.zeros(len(points), dtype=bool)
+            for axis, end in self._sides(pde.domain, condition):
+                here = points[:, axis] == self.grid.axes[axis][-end]
+                chosen |= here
+                normals[here] = 0
+                normals[here, axis] = 2 * end - 1
+        elif isinstance(condition, Dirichlet) and condition.on == "boundary":
+            chosen = ~(pde.domain.contains(points) & (pde.domain.distance(points) > _CLOSE))
+        else:
+            raise InputError(f"method='fd': {condition.name} needs a box; other domains need Dirichlet on all of them")
+        return chosen.nonzero()[0], normals[chosen]
+
+    @staticmethod
+    def _sides(box: Box, condition: Condition) -> Sequence[tuple[int, int]]:
+        if isinstance(condition, Periodic):
+            return [(box.names.index(condition.axis), 1)]
+        assert isinstance(condition, BoundaryCondition)
+        return box.sides(condition.on)
+
+    def _rows(self, linear: Linearized, chosen: np.ndarray) -> sparse.csr_array:
+        terms = [
+            sparse.diags_array(factor) @ self.derivative(index)[chosen]
+            for index, factor in linear.by_index(self.pde.domain.space).items()
+        ]
+        return sum(terms[1:], start=terms[0])
+
+    def near(
+        self, values: Float[np.ndarray, " node"], nodes: Int[np.ndarray, " some"] | None = None
+    ) -> tuple[sparse.csr_array, Float[np.ndarray, " some"]]:
+        """Rows and right sides of all nodes or of some, linearized near these values."""
+        chosen = np.arange(len(values)) if nodes is None else nodes
+        free = chosen[self.free[chosen]]
+        around = {index: self.derivative(index)[free] @ values for index in self._keys}
+        linear = linearized_equation(self.pde, self.grid.points[free], around)
+        known = np.isin(self._known[0], chosen)
+        placed = np.concatenate([free, self._known[0][known]])
+        order = np.argsort(placed)
+        matrix = sparse.vstack([self._rows(linear, free), self._known[1][known]], format="csr")[order]
+        return matrix, np.concatenate([-linear.constant, self._known[2][known]])[order]
+
+    def solve(self) -> Float[np.ndarray, " node"]:
+        """The solution at all nodes, one time after the other.
+
+        Raises InputError where Newton's iteration does not end or nothing is found.
+        """
+        values = np.zeros(len(self.grid.points))
+        linear = is_linear(self.pde)
+        levels = self._levels()
+        for number, nodes in enumerate(levels):
+            if number:
+                values[nodes] = values[levels[number - 1]]
+            self._solve_level(values, nodes, linear)
+        return values
+
+    def _levels(self) -> list[Int[np.ndarray, " some"]]:
+        """The nodes of every time; all of them without time."""
+        numbers = np.arange(len(self.grid.points)).reshape(self.grid.shape)
+        if self.pde.domain.time is None:
+            return [numbers.ravel()]
+        return list(
+            np.moveaxis(numbers, self.pde.domain.names.index(self.pde.domain.time), 0).reshape(
+                self.grid.shape[self.pde.domain.names.index(self.pde.domain.time)], -1
+            )
+        )
+
+    def _solve_level(self, values: Float[np.ndarray, " node"], nodes: Int[np.ndarray, " some"], linear: bool) -> None:
+        """Newton's iteration for the nodes of one time; those before it are known."""
+        for _ in range(_NEWTON):
+            rows, right = self.near(values, nodes)
+            own = rows[:, nodes]
+            change = spsolve(own.tocsc(), right - rows @ values)
+            if not np.isfinite(change).all():
+                raise InputError(f"method='fd': the equations of {self.pde.name} have no unique solution on this grid")
+            values[nodes] += change
+            if linear or np.abs(change).max() <= _CLOSE * max(1.0, np.abs(values).max()):
+                return
+        raise InputError(f"method='fd': Newton's iteration did not end in {_NEWTON} steps; take more nodes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jacobi:
+    """u ← u + D⁻¹ (f - A u) on the grid of `nodes`, until the update is below `tolerance` or after `iterations`.
+
+    `evaluate_every` iterations errors are measured.
+    """
+
+    nodes: int | tuple[int, ...] = 101
+    iterations: int = 20_000
+    tolerance: float = 1e-10
+    evaluate_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.evaluate_every < 1:
+            raise InputError(f"iterations={self.iterations}, evaluate_every={self.evaluate_every}: must be at least 1")
+
+
+def jacobi(
+    matrix: sparse.csr_array,
+    right: Float[np.ndarray, " node"],
+    start: Float[np.ndarray, " node"],
+    method: Jacobi,
+    exact: Float[np.ndarray, " node"] | None = None,
+    *,
+    target: float = 0.0,
+) -> tuple[Float[np.ndarray, " node"], pd.DataFrame]:
+    """Iterate from `start`; the history has step, seconds, update (the largest change) and errors against `exact`.
+
+    Stops early when the largest error is at most `target`. Raises InputError for a zero on the diagonal and where the
+    iteration grows without bound.
+    """
+    diagonal = matrix.diagonal()
+    if (diagonal == 0).any():
+        raise InputError("method='jacobi': the matrix has a zero on its diagonal")
+    # One product an iteration: u ← (I - D⁻¹ A) u + D⁻¹ f.
+    iteration = (sparse.eye_array(len(right)) - sparse.diags_array(1 / diagonal) @ matrix).tocsr()
+    moved = right / diagonal
+    values, rows, seconds, since = start.copy(), [], 0.0, time.perf_counter()
+    for step in range(method.iterations + 1):
+        new = iteration @ values + moved
+        if step % method.evaluate_every == 0 or step == method.iterations:
+            seconds += time.perf_counter() - since
+            update = float(np.abs(new - values).max())
+            errors: Mapping[str, float] = {} if exact is None else errors_of(values, exact)
+            rows.append({"step": step, "seconds": seconds, "update": update, **errors})
+            if not np.isfinite(update):
+                raise InputError(
+                    f"method='jacobi': the iteration diverged by step {step}; the matrix is not suited to it"
+                )
+            if update <= method.tolerance or errors.get("max_error", np.inf) <= target:
+                break
+            since = time.perf_counter()
+        if step < method.iterations:
+            values = new
+    return values, pd.DataFrame(rows)
+
+
+def _central(count: int, h: float, order: int, periodic: bool) -> sparse.csr_array:
+    """First or second differences along one axis; at the ends one-sided ones, or around where it is periodic."""
+    weights = ([-0.5, 0.0, 0.5], [1.0, -2.0, 1.0])[order - 1]
+    found = sparse.diags_array(weights, offsets=[-1, 0, 1], shape=(count, count)).tolil()
+    ends = ([-1.5, 2.0, -0.5], [2.0, -5.0, 4.0, -1.0])[order - 1][:count]
+    if periodic:
+        found[0, count - 2] = weights[0]
+        found[count - 1, 1] = weights[2]
+    else:
+        sign = -1.0 if order == 1 else 1.0
+        found[0, : len(ends)] = ends
+        found[count - 1, count - len(ends) :] = [sign * one for one in ends[::-1]]
+    return found.tocsr() / h**order
+
+
+def _backward(count: int, h: float) -> sparse.csr_array:
+    """First derivatives in time from the past: of second order, of first order in the first step."""
+    found = sparse.diags_array([0.5, -2.0, 1.5], offsets=[-2, -1, 0], shape=(count, count)).tolil()
+    found[0, 0], found[1, 0], found[1, 1] = 0, -1, 1
+    return found.tocsr() / h

@@ -1,0 +1,86 @@
+"""Figures of solutions."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anchorlab.report.style import BLACK, BLUE, GREY, SMALL, TEXT, VERMILLION, finish, new_figure
+
+from .equation import PDE
+
+_SIDE = 101
+
+
+def solution_figure(
+    pde: PDE,
+    evaluate: Callable[[Float[np.ndarray, "n axes"]], Float[np.ndarray, " n"]],
+    history: pd.DataFrame,
+    method: str,
+) -> Figure:
+    """The solution beside the exact one (a line), or both maps with the error (a plane), and errors over steps."""
+    columns = 2 if pde.domain.dimensions == 1 else 3
+    figure = new_figure(4.2 * columns, 3.6)
+    *places, last = figure.subplots(1, columns)
+    if pde.domain.dimensions == 1:
+        _line(places[0], pde, evaluate, method)
+    elif pde.domain.dimensions == 2:
+        _maps(figure, places, pde, evaluate, method)
+    _history(last, history)
+    return figure
+
+
+def _line(axes: Axes, pde: PDE, evaluate: Callable[[np.ndarray], np.ndarray], method: str) -> None:
+    ((low, high),) = pde.domain.bounds
+    points = np.linspace(low, high, 501)[:, None]
+    axes.plot(points[:, 0], evaluate(points), color=BLUE, linewidth=1.8, label=method)
+    exact = pde.exact_values(points)
+    if exact is not None:
+        axes.plot(points[:, 0], exact, color=BLACK, linewidth=1, linestyle="--", label="exact")
+    axes.legend(fontsize=SMALL, frameon=False)
+    finish(axes, x=pde.domain.names[0], y="u", title=pde.name)
+
+
+def _maps(
+    figure: Figure, places: list[Axes], pde: PDE, evaluate: Callable[[np.ndarray], np.ndarray], method: str
+) -> None:
+    (left, right), (bottom, top) = pde.domain.bounds
+    grid = np.stack(np.meshgrid(np.linspace(left, right, _SIDE), np.linspace(bottom, top, _SIDE)), -1).reshape(-1, 2)
+    outside = ~pde.domain.contains(grid)
+    found, exact = evaluate(grid), pde.exact_values(grid)
+    shown = [(f"{pde.name}: {method}", found)] + ([] if exact is None else [("error", found - exact)])
+    for axes, (title, drawn) in zip(places, shown, strict=False):
+        values = np.where(outside, np.nan, drawn)
+        reach = float(np.nanmax(np.abs(values))) or 1.0
+        image = axes.imshow(
+            values.reshape(_SIDE, _SIDE),
+            origin="lower",
+            extent=(left, right, bottom, top),
+            aspect="auto",
+            cmap="RdBu_r",
+            vmin=-reach,
+            vmax=reach,
+        )
+        bar = figure.colorbar(image, ax=axes)
+        bar.ax.tick_params(labelsize=SMALL)
+        finish(axes, x=pde.domain.names[0], y=pde.domain.names[1], title=title)
+    for axes in places[len(shown) :]:
+        axes.axis("off")
+
+
+def _history(axes: Axes, history: pd.DataFrame) -> None:
+    """Errors (or the loss) over steps, on a logarithmic axis."""
+    drawn = {"relative_l2": ("relative L2 error", BLUE), "max_error": ("largest error", VERMILLION)}
+    if not set(drawn) & set(history):
+        drawn = {"loss": ("loss", GREY)}
+    for name, (label, colour) in drawn.items():
+        if name in history:
+            axes.plot(history.step, history[name], color=colour, linewidth=1.8, marker=".", label=label)
+    if len(history) and any((history[name] > 0).any() for name in drawn if name in history):
+        axes.set_yscale("log")
+    axes.legend(fontsize=SMALL, frameon=False)
+    finish(axes, x="step", y="")
+    axes.set_title("errors" if "loss" not in drawn else "loss", fontsize=TEXT)

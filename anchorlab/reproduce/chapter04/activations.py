@@ -1,0 +1,189 @@
+"""Activations of high frequency undo the frequency principle (section 4.2.1, figures 4.9 and 4.10)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from anchorlab.engine import Run
+from anchorlab.phenomena import Points
+from anchorlab.phenomena.observers import outputs_on_grid
+from anchorlab.phenomena.spectra import sines
+from anchorlab.report.style import SMALL, finish, new_figure
+
+from ..claims import Claim, Condition, Value
+from ..reproduction import Measured, Reproduction
+from ..study import Study
+from .curves import curve_fit, error_table, learned_at, output_table, periodic, unexplained
+from .panels import colour_bar, curves, error_map
+
+FREQUENCIES = (1, 3, 5)
+LEARNED = 0.1  # Δ_F of a frequency that is learned
+LIKE = 1.5  # times as late is as soon
+_GOOD = 0.1  # of the variance: a test error below is that of a net that has found the function
+
+
+def fit_nets(study: Study) -> dict[tuple[str, int], Run]:
+    """All nets of the settings, by name and seed, on few points of sin x + sin 3x + sin 5x."""
+    settings = study.settings
+    points, dense = periodic(settings["points"]), periodic(20 * settings["points"])
+    data = {name: Points(at, sines(at, FREQUENCIES)) for name, at in (("train", points), ("test", dense))}
+    return study.fit(
+        {
+            (name, seed): curve_fit(
+                {**settings["training"], **kind},
+                data,
+                seed,
+                frequencies=FREQUENCIES,
+                shown=dense,
+                antisymmetric=kind.get("antisymmetric", False),
+            )
+            for name, kind in settings["nets"].items()
+            for seed in study.seeds
+        }
+    )
+
+
+def measure_nets(study: Study) -> Measured:
+    """Order and errors of every net, and the last output of the first seed."""
+    runs = fit_nets(study)
+    dense = periodic(20 * study.settings["points"])
+    target = sines(dense, FREQUENCIES)
+    points = dense[::20, 0].numpy()
+    errors = error_table(runs, ("net", "seed"))
+    values = order_values(errors, study.settings["learned"])
+    for (name, seed), run in runs.items():
+        found = outputs_on_grid(run)
+        last = found[max(found)]
+        values += [
+            Value(seed, f"{name}: train error", unexplained(last[::20], target[::20])),
+            Value(seed, f"{name}: test error", unexplained(last, target)),
+        ]
+    shown = [
+        output_table(runs[name, 0], dense, target, [max(outputs_on_grid(runs[name, 0]))]).assign(net=name)
+        for name in study.settings["nets"]
+    ]
+    samples = pd.DataFrame({"x": points, "value": target[::20, 0].numpy()})
+    tables = {"outputs": pd.concat(shown, ignore_index=True), "samples": samples, "errors": errors}
+    return Measured(values=values, tables=tables)
+
+
+def order_values(errors: pd.DataFrame, learned: float) -> list[Value]:
+    """How many times as late the highest frequency is learned as the lowest, of every net and seed."""
+    values = []
+    for name, rows in errors.groupby("net", sort=False):
+        for seed, steps in learned_at(rows, learned).items():
+            low, high = steps[min(steps)], steps[max(steps)]
+            both = low == high == float("inf")
+            values.append(Value(seed, f"{name}: order", float("nan") if both else high / max(low, 1)))
+    return values
+
+
+def draw_nets(result: Mapping[str, pd.DataFrame]) -> Figure:
+    """For every net its last output and its errors by frequency."""
+    outputs, errors = result["outputs"], result["errors"]
+    names = list(dict.fromkeys(outputs["net"]))
+    figure = new_figure(9, 2.6 * len(names))
+    for (left, right), name in zip(figure.subplots(len(names), 2, squeeze=False), names, strict=True):
+        rows = outputs[outputs["net"] == name]
+        curves(left, rows, rows["step"].iloc[-1], points=result["samples"])
+        finish(left, x="x", title=name)
+        chosen = errors[(errors["net"] == name) & (errors["seed"] == 0)]
+        colour_bar(right, error_map(right, chosen, "relative error"))
+    figure.axes[0].legend(fontsize=SMALL, frameon=False)
+    return figure
+
+
+def net_scale(nets: Mapping[str, Any], training: Mapping[str, Any], seeds: int = 3) -> dict[str, Any]:
+    """Settings of nets: what each has of its own replaces what `training` says for all."""
+    training = {"learning_rate": 1e-3, **training}
+    return {"seeds": seeds, "points": 20, "learned": LEARNED, "nets": nets, "training": training}
+
+
+def net_scales(nets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """All scales of nets that differ in their activation."""
+    start = {"initialization": 0.5}
+    return {
+        "smoke": net_scale(nets, {**start, "widths": (20,), "steps": 50}, seeds=1),
+        "laptop": net_scale(nets, {**start, "widths": (200,), "steps": 4000}),
+        "paper": net_scale(nets, {**start, "widths": (200,), "steps": 20000}, seeds=10),
+    }
+
+
+def order(name: str, *, kept: bool) -> Condition:
+    """Whether a net learns from low to high."""
+    return Condition(
+        quantity=f"{name}: order",
+        text=f"steps until Δ_F(5) ≤ {LEARNED:g}, over those until Δ_F(1) is, {name}",
+        at_least=LIKE if kept else None,
+        at_most=None if kept else LIKE,
+        source="low frequencies converge faster" if kept else "no order",
+    )
+
+
+def conditions(name: str, *, kept: bool) -> tuple[Condition, ...]:
+    """Order and test error of a net that keeps the frequency principle or does not."""
+    test = Condition(
+        quantity=f"{name}: test error",
+        text=f"mean squared error between the samples, over the variance, {name}",
+        at_least=None if kept else _GOOD,
+        at_most=_GOOD if kept else None,
+        source="very close to the real values" if kept else "clear oscillations",
+    )
+    train = Condition(
+        quantity=f"{name}: train error",
+        text=f"the same at the samples, {name}",
+        at_most=0.01,
+        source="fits the training points perfectly",
+    )
+    return (order(name, kept=kept), test) if kept else (order(name, kept=kept), test, train)
+
+
+def _net(activation: str, *, antisymmetric: bool = True) -> dict[str, Any]:
+    return {"activation": activation, "antisymmetric": antisymmetric}
+
+
+RICKER = {
+    "a = 0.1": _net("ricker:0.1", antisymmetric=False),
+    "a = 0.1, ASI": _net("ricker:0.1"),
+    "a = 0.3, ASI": _net("ricker:0.3"),
+}
+_SINE = {
+    "a = 10": _net("sin:10", antisymmetric=False),
+    "a = 10, ASI": _net("sin:10"),
+    "a = 1, ASI": _net("sin:1"),
+}
+SETTING = (
+    "The text gives no sizes: one hidden layer of 200 units, 20 samples of the period, all weights and biases with "
+    "the standard deviation d_in^-1/2, Adam 1e-3. 'No order' is read as: the highest frequency takes at most 1.5 times "
+    "the steps of the lowest; a test error of a tenth of the variance divides good from bad."
+)
+
+
+def _reproduction(name: str, activation: str, nets: Mapping[str, Any], source: str) -> Reproduction:
+    *sharp, smooth = nets
+    return Reproduction(
+        id=name,
+        title=f"With sharp {activation} units no frequency is first, and the net oscillates between the samples",
+        source=source,
+        claim=Claim(
+            text=f"With the activation {activation} and an a that gives it high frequencies, with or without "
+            "antisymmetric initialization, frequencies are learned in no order and the net oscillates between its "
+            "training points; with the other a the low ones are first and the test points are met.",
+            conditions=(
+                *(one for kind in sharp for one in conditions(kind, kept=False)),
+                *conditions(smooth, kept=True),
+            ),
+        ),
+        scales=net_scales(nets),
+        measure=measure_nets,
+        figure=draw_nets,
+        notes=SETTING,
+    )
+
+
+REPRODUCTIONS = (
+    _reproduction("fig4.9", "Ricker", RICKER, "section 4.2.1, figure 4.9, equation 4.3"),
+    _reproduction("fig4.10", "sin(ax)", _SINE, "section 4.2.1, figure 4.10"),
+)

@@ -1,0 +1,208 @@
+"""Networks connect samples smoothly, and learn sin x before sin 5x (section 4.1.1, figures 4.1 and 4.2)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from anchorlab.phenomena import Points
+from anchorlab.phenomena.observers import outputs_on_grid
+from anchorlab.phenomena.spectra import sines
+from anchorlab.report.panels import COLOURS
+from anchorlab.report.style import BLACK, BLUE, GREY, SMALL, finish, new_figure
+
+from ..claims import Claim, Condition, Value
+from ..reproduction import Measured, Reproduction
+from ..study import Study
+from .curves import TARGET, curve_fit, output_table, periodic, unexplained
+from .panels import curves
+
+_FITTED = 0.01  # of the variance is left where a curve is fitted
+
+
+def _measure_sizes(study: Study) -> Measured:
+    settings = study.settings
+    points, dense = periodic(settings["points"]), periodic(settings["points"] * 20)
+    data = {"train": Points(points, sines(points, (1,)))}
+    runs = study.fit(
+        {
+            (place, seed): curve_fit({**settings["training"], "widths": widths}, data, seed, shown=dense)
+            for place, widths in enumerate(settings["sizes"])
+            for seed in study.seeds
+        }
+    )
+    tables, values = [], []
+    for (place, seed), run in runs.items():
+        (last,) = (outputs for step, outputs in outputs_on_grid(run).items() if step)
+        name = "-".join(map(str, settings["sizes"][place]))
+        table = pd.DataFrame({"size": name, "seed": seed, "x": dense[:, 0].numpy(), "value": last[:, 0].numpy()})
+        tables.append(table)
+        values += size_values(seed, name, table, settings["points"])
+    samples = pd.DataFrame({"x": points[:, 0].numpy(), "value": data["train"].targets[:, 0].numpy()})
+    return Measured(values=values, tables={"outputs": pd.concat(tables, ignore_index=True), "samples": samples})
+
+
+def size_values(seed: int, name: str, table: pd.DataFrame, points: int) -> list[Value]:
+    """How well the samples of sin x are fitted, and how far the output goes up and down over how far sin x does.
+
+    `table` holds x and the output at `points` samples and, evenly, between them.
+    """
+    x, value = table["x"].to_numpy(), table["value"].to_numpy()
+    between = len(x) // points
+    error = float(np.mean((value - np.sin(x))[::between] ** 2) / np.var(np.sin(x)))
+    inside = slice(0, (points - 1) * between + 1)  # nothing is known of the function beyond the last sample
+    variation = np.abs(np.diff(value[inside])).sum() / np.abs(np.diff(np.sin(x[inside]))).sum()
+    return [Value(seed, f"error of {name}", error), Value(seed, f"variation of {name}", float(variation))]
+
+
+def _draw_sizes(result: Mapping[str, pd.DataFrame]) -> Figure:
+    figure = new_figure(5.6, 3.6)
+    axes = figure.subplots()
+    samples, outputs = result["samples"], result["outputs"]
+    axes.plot(samples["x"], samples["value"], "o", color=BLACK, markersize=5, label="training points", zorder=3)
+    for name, colour in zip(dict.fromkeys(outputs["size"]), COLOURS, strict=False):
+        for seed, rows in outputs[outputs["size"] == name].groupby("seed"):
+            axes.plot(rows["x"], rows["value"], color=colour, linewidth=1.3, label=name if seed == 0 else None)
+    axes.legend(fontsize=SMALL, frameon=False)
+    finish(axes, x="x", y="output")
+    return figure
+
+
+def _measure_plateau(study: Study) -> Measured:
+    settings, training = study.settings, study.settings["training"]
+    points = periodic(settings["points"])
+    target = sines(points, (1, 5))
+    data = {"train": Points(points, target)}
+    shown = [step for step in settings["shown"] if step <= training["steps"]]
+    runs = study.fit(
+        {
+            seed: curve_fit(training, data, seed, frequencies=(1, 5), shown=points, snapshots=shown)
+            for seed in study.seeds
+        }
+    )
+    values, losses = [], []
+    low, _, middle, last = sines(points, (1,)), *settings["shown"]  # type: ignore[misc]
+    for seed, run in runs.items():
+        found, history = outputs_on_grid(run), run.metrics()
+        loss = history[(history["split"] == "train") & (history["metric"] == "loss")][["step", "value"]]
+        losses.append(loss.assign(seed=seed))
+        values += [
+            Value(seed, "only sin x", unexplained(found[middle], low) if middle in found else np.nan),  # type: ignore[has-type]
+            Value(seed, "all", unexplained(found[last], target) if last in found else np.nan),  # type: ignore[has-type]
+            Value(seed, "plateau", plateau(loss, height=0.5)),
+        ]
+    tables = {"outputs": output_table(runs[0], points, target, shown), "losses": pd.concat(losses, ignore_index=True)}
+    return Measured(values=values, tables=tables)
+
+
+def plateau(losses: pd.DataFrame, height: float) -> float:
+    """The last step with a loss within a fifth of `height`, over the first such step; NaN without any."""
+    steps = losses.loc[(losses["value"] / height - 1).abs() <= 0.2, "step"]
+    return float(steps.max() / max(steps.min(), 1)) if len(steps) else np.nan
+
+
+def _draw_plateau(result: Mapping[str, pd.DataFrame]) -> Figure:
+    outputs, losses = result["outputs"], result["losses"]
+    shown = [step for step in dict.fromkeys(outputs["step"]) if step != TARGET]
+    figure = new_figure(11, 3)
+    *panels, right = figure.subplots(1, len(shown) + 1)
+    for axes, step in zip(panels, shown, strict=True):
+        curves(axes, outputs, step)
+    panels[0].legend(fontsize=SMALL, frameon=False)
+    for _, rows in losses[losses["step"] > 0].groupby("seed"):
+        right.plot(rows["step"], rows["value"], color=BLUE, linewidth=1.3)
+    right.axhline(0.5, color=GREY, linestyle=":", label="loss of sin x alone")
+    right.set(xscale="log", yscale="log")
+    right.legend(fontsize=SMALL, frameon=False)
+    finish(right, x="steps", y="loss", title="loss")
+    return figure
+
+
+def _sizes(training: Mapping[str, Any], seeds: int = 3) -> dict[str, Any]:
+    fixed = {"activation": "tanh", "initialization": "xavier", "learning_rate": 1e-3}
+    sizes = ((50,), (100, 100), (200, 200, 200))
+    return {"seeds": seeds, "points": 16, "sizes": sizes, "training": {**fixed, **training}}
+
+
+def _plateau(points: int, shown: tuple[int, int, int], training: Mapping[str, Any], seeds: int = 3) -> dict[str, Any]:
+    fixed = {"activation": "tanh", "initialization": "xavier", "learning_rate": 1e-4}
+    return {"seeds": seeds, "points": points, "shown": shown, "training": {**fixed, **training}}
+
+
+def _size_conditions(name: str) -> tuple[Condition, ...]:
+    return (
+        Condition(
+            quantity=f"error of {name}",
+            text=f"share of the samples' variance that a net {name} leaves",
+            at_most=_FITTED,
+            source="passes through the samples",
+        ),
+        Condition(
+            quantity=f"variation of {name}",
+            text=f"way up and down of a net {name}, over that of sin x",
+            at_most=1.1,
+            source="smooth lines between the samples",
+        ),
+    )
+
+
+REPRODUCTIONS = (
+    Reproduction(
+        id="fig4.1",
+        title="Networks of any size connect samples of sin x smoothly",
+        source="section 4.1.1, figure 4.1",
+        claim=Claim(
+            text="Networks of several sizes fit the samples of sin x and are smooth between them.",
+            conditions=tuple(one for name in ("50", "100-100", "200-200-200") for one in _size_conditions(name)),
+        ),
+        scales={
+            "smoke": _sizes({"steps": 20}, seeds=1),
+            "laptop": _sizes({"steps": 3000}),
+            "paper": _sizes({"steps": 20000}, seeds=10),
+        },
+        measure=_measure_sizes,
+        figure=_draw_sizes,
+        notes="The text names neither the sizes nor the training: tanh, Adam 1e-3, 16 samples. 'Smooth' is read as: "
+        "at most a tenth more up and down than sin x itself.",
+    ),
+    Reproduction(
+        id="fig4.2",
+        title="sin x is learned long before sin 5x",
+        source="section 4.1.1, figure 4.2",
+        claim=Claim(
+            text="For sin x + sin 5x the output is close to sin x at step 2000 and to all at step 10000; in "
+            "between the loss stands still at that of sin x alone.",
+            conditions=(
+                Condition(
+                    quantity="only sin x",
+                    text="mean squared distance from sin x at the middle step, over the variance of sin x",
+                    at_most=0.1,
+                    source="very close to sin x at step 2000",
+                ),
+                Condition(
+                    quantity="all",
+                    text="mean squared distance from the target at the last step, over its variance",
+                    at_most=_FITTED,
+                    source="fitted at step 10000",
+                ),
+                Condition(
+                    quantity="plateau",
+                    text="the last step with a loss within a fifth of that of sin x alone (0.5), over the first",
+                    at_least=2,
+                    source="the loss stagnates clearly",
+                ),
+            ),
+        ),
+        scales={
+            "smoke": _plateau(40, (1, 20, 50), {"widths": (20, 20), "steps": 50}, seeds=1),
+            "laptop": _plateau(200, (1, 2000, 10000), {"widths": (100, 100), "steps": 10000}),
+            "paper": _plateau(200, (1, 2000, 10000), {"widths": (100, 100), "steps": 10000}, seeds=10),
+        },
+        measure=_measure_plateau,
+        figure=_draw_plateau,
+        notes="The text gives the steps, but neither net nor optimizer: tanh, widths 100-100, Adam. Its learning rate "
+        "1e-4 was chosen so that step 2000 is on the plateau and the end after it.",
+    ),
+)

@@ -1,0 +1,353 @@
+"""How condensation comes about while a two-layer ReLU net learns eq. 8.2 (section 8.1.1, figures 8.2 to 8.4)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from anchorlab.phenomena import MLP, Fit, Initialization, Points
+from anchorlab.phenomena.fitting import parameters_of
+from anchorlab.phenomena.neurons import Neurons, active, condensed_groups
+from anchorlab.report.style import BLUE, GREY, SMALL, VERMILLION, finish, new_figure
+
+from ..claims import Claim, Condition, Value
+from ..reproduction import Measured, Reproduction
+from ..study import Study
+
+_FLAT = 0.1  # a loss falls as t^-0.1 or slower
+_PLATEAU = math.log(1.5)  # in log t: a plateau lasts until half as many steps again
+_ACTIVE = 0.02
+
+
+class Learned(NamedTuple):
+    """One training: the loss by step, and outputs (at the grid) and neurons at the chosen steps, the start first."""
+
+    losses: pd.DataFrame
+    neurons: dict[int, Neurons]
+    outputs: dict[int, Float[np.ndarray, " n"]]
+
+
+def target(x: Float[torch.Tensor, "*shape"]) -> Float[torch.Tensor, "*shape"]:
+    """Eq. 8.2: a piecewise linear function with kinks at -0.3, 0, 0.4 and 0.8."""
+    relu = torch.relu
+    return -relu(x) + relu(2 * (x + 0.3)) - relu(1.5 * (x - 0.4)) + relu(0.5 * (x - 0.8))
+
+
+def _inputs(settings: Mapping[str, Any], count: int) -> torch.Tensor:
+    low, high = settings["interval"]
+    return torch.linspace(low, high, count, dtype=torch.float64)[:, None]
+
+
+def _train(study: Study) -> dict[int, Learned]:
+    settings = study.settings
+    inputs = _inputs(settings, settings["points"])
+    data = {"train": Points(inputs, target(inputs))}
+    network = MLP(inputs=1, widths=(settings["width"],), activation="relu", bias=(True, False))
+    steps = settings["training"]["steps"]
+    looks = {round(float(one)) for one in np.geomspace(1, steps, settings["looks"])} | set(settings["snapshots"])
+    fits = {
+        seed: Fit(
+            network=network,
+            initialization=Initialization.normal((settings["std"],) * 2, (settings["std"], 0.0)),
+            data=data,
+            seed=seed,
+            optimizer="gd",
+            dtype="float64",
+            evaluate_every=steps,
+            evaluate_at=tuple(sorted(looks)),
+            keep_checkpoints=True,
+            **settings["training"],
+        )
+        for seed in study.seeds
+    }
+    grid = _inputs(settings, 201)
+    found = {}
+    for seed, run in study.fit(fits).items():
+        kept = {step: parameters_of(run, step) for step in (0, *settings["snapshots"])}
+        neurons = {step: Neurons.of(parameters) for step, parameters in kept.items()}
+        outputs = {step: network(parameters, grid)[0, :, 0].numpy() for step, parameters in kept.items()}
+        metrics = run.metrics()
+        losses = metrics.loc[metrics["metric"] == "loss", ["step", "value"]].rename(columns={"value": "loss"})
+        found[seed] = Learned(losses, neurons, outputs)
+    return found
+
+
+def plateaus(steps: Sequence[float], losses: Sequence[float]) -> int:
+    """How many times the loss stops: stretches of log t over which it falls more slowly than t^-0.1.
+
+    Each lasts until at least half as many steps again, and is parted from the next by a faster fall.
+    """
+    time, height = np.log(np.asarray(steps, dtype=float)), np.log(np.asarray(losses, dtype=float))
+    flat = -np.diff(height) < _FLAT * np.diff(time)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]]).astype(int)))
+    return int(sum(time[end] - time[start] >= _PLATEAU for start, end in edges.reshape(-1, 2)))
+
+
+def direction_count(neurons: Neurons) -> int:
+    """Directions of the neurons with at least 2 % of the largest amplitude, one within 8 degrees."""
+    chosen = active(neurons.amplitudes, _ACTIVE)
+    return int(condensed_groups(neurons.weights[chosen]).max()) + 1
+
+
+def dead_movement(neurons: Mapping[int, Neurons], inputs: Float[np.ndarray, "n 1"]) -> float:
+    """How far the farthest neuron went that is 0 at all points at the start; NaN if there is none."""
+    first, *others = (neurons[step] for step in sorted(neurons))
+    dead = first.dead(inputs)
+    if not dead.any():
+        return math.nan
+    return max(
+        float(np.abs(np.column_stack([one.weights - first.weights, one.outputs - first.outputs])[dead]).max())
+        for one in others
+    )
+
+
+def direction_table(found: Mapping[int, Learned]) -> pd.DataFrame:
+    """Columns seed, step, directions."""
+    rows = [
+        (seed, step, direction_count(one)) for seed, learned in found.items() for step, one in learned.neurons.items()
+    ]
+    return pd.DataFrame(rows, columns=["seed", "step", "directions"])
+
+
+def direction_values(directions: pd.DataFrame) -> list[Value]:
+    """For every seed the directions at the first snapshot and at the last, and by how many they grew in between."""
+    values = []
+    for seed, rows in directions[directions["step"] > 0].groupby("seed"):
+        counts = rows.sort_values("step")["directions"]
+        first, last = float(counts.iloc[0]), float(counts.iloc[-1])
+        named = {"first": first, "last": last, "growth": last - first}
+        values += [Value(int(seed), quantity, value) for quantity, value in named.items()]  # type: ignore[arg-type]
+    return values
+
+
+def _measure_loss(study: Study) -> Measured:
+    found = _train(study)
+    losses = pd.concat([one.losses.assign(seed=seed) for seed, one in found.items()], ignore_index=True)
+    values = []
+    for seed, one in found.items():
+        later = one.losses[one.losses["step"] > 0]
+        values += [
+            Value(seed, "plateaus", float(plateaus(later["step"].tolist(), later["loss"].tolist()))),
+            Value(seed, "start", float(direction_count(one.neurons[0]))),
+        ]
+    return Measured(values=values, tables={"losses": losses, "neurons": _neuron_table(found, (0,))})
+
+
+def _measure_directions(study: Study) -> Measured:
+    found = _train(study)
+    directions = direction_table(found)
+    inputs = _inputs(study.settings, study.settings["points"]).numpy()
+    moved = [Value(seed, "dead", dead_movement(one.neurons, inputs)) for seed, one in found.items()]
+    shown = _neuron_table(found, tuple(study.settings["snapshots"]))
+    return Measured(values=[*direction_values(directions), *moved], tables={"directions": directions, "neurons": shown})
+
+
+def _measure_outputs(study: Study) -> Measured:
+    found = _train(study)
+    grid = _inputs(study.settings, 201)
+    wanted = target(grid)[:, 0].numpy()
+    rows = [
+        pd.DataFrame({"seed": seed, "step": step, "x": grid[:, 0], "f": output, "target": wanted})
+        for seed, one in found.items()
+        for step, output in one.outputs.items()
+    ]
+    curves = pd.concat(rows, ignore_index=True)
+    return Measured(values=output_values(curves), tables={"curves": curves})
+
+
+def output_values(curves: pd.DataFrame) -> list[Value]:
+    """For every seed the error at the last step, and the largest ratio of an error to that one snapshot before.
+
+    An error is the root mean square over x, relative to that of the target; columns seed, step, x, f, target.
+    """
+    values = []
+    for seed, rows in curves.groupby("seed"):
+        squares = (rows["f"] - rows["target"]).pow(2).groupby(rows["step"]).mean()
+        errors = np.sqrt(squares.sort_index() / rows["target"].pow(2).mean()).to_numpy()
+        values += [
+            Value(int(seed), "error", float(errors[-1])),  # type: ignore[arg-type]
+            Value(int(seed), "rise", float((errors[1:] / errors[:-1]).max())),  # type: ignore[arg-type]
+        ]
+    return values
+
+
+def _neuron_table(found: Mapping[int, Learned], steps: Sequence[int]) -> pd.DataFrame:
+    """Angles and amplitudes of the first seed's neurons: columns step, angle, amplitude."""
+    neurons = next(iter(found.values())).neurons
+    tables = [
+        pd.DataFrame({"step": step, "angle": neurons[step].angles, "amplitude": neurons[step].amplitudes})
+        for step in steps
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _polar(figure: Figure, place: tuple[int, int, int], rows: pd.DataFrame, title: str) -> None:
+    axes = figure.add_subplot(*place, projection="polar")
+    axes.plot(rows["angle"], np.log10(rows["amplitude"]), ".", color=VERMILLION, markersize=4)
+    axes.set_title(title, fontsize=SMALL)
+    axes.tick_params(labelsize=7)
+
+
+def _draw_loss(result: Mapping[str, pd.DataFrame]) -> Figure:
+    figure = new_figure(9.0, 3.8)
+    axes = figure.add_subplot(1, 2, 1)
+    for _, rows in result["losses"].groupby("seed"):
+        axes.loglog(rows["step"].clip(lower=1), rows["loss"], color=BLUE, alpha=0.7, linewidth=1.2)
+    finish(axes, x="step", y="loss", title="stops and falls")
+    _polar(figure, (1, 2, 2), result["neurons"], "start: angle of (w, b), log₁₀ amplitude")
+    return figure
+
+
+def _draw_directions(result: Mapping[str, pd.DataFrame]) -> Figure:
+    neurons, directions = result["neurons"], result["directions"]
+    steps = list(dict.fromkeys(neurons["step"]))
+    across = min(3, len(steps))
+    down = -(-len(steps) // across)
+    figure = new_figure(3.2 * across, 3.2 * down)
+    first = directions[directions["seed"] == directions["seed"].min()].set_index("step")["directions"]
+    for number, step in enumerate(steps):
+        title = f"step {step:,}: {first[step]} directions"
+        _polar(figure, (down, across, number + 1), neurons[neurons["step"] == step], title)
+    return figure
+
+
+def _draw_outputs(result: Mapping[str, pd.DataFrame]) -> Figure:
+    curves = result["curves"]
+    curves = curves[(curves["seed"] == curves["seed"].min()) & (curves["step"] > 0)]
+    steps = list(dict.fromkeys(curves["step"]))
+    across = min(3, len(steps))
+    figure = new_figure(3.2 * across, 2.6 * -(-len(steps) // across))
+    plots = figure.subplots(-(-len(steps) // across), across, squeeze=False, sharex=True, sharey=True)
+    for axes, step in zip(plots.flat, steps, strict=False):
+        rows = curves[curves["step"] == step]
+        axes.plot(rows["x"], rows["target"], "--", color=GREY, label="target")
+        axes.plot(rows["x"], rows["f"], color=VERMILLION, label="net")
+        finish(axes, title=f"step {step:,}")
+    plots[0, 0].legend(fontsize=SMALL, frameon=False)
+    return figure
+
+
+def _scale(steps: int, snapshots: tuple[int, ...], seeds: int = 5, looks: int = 80) -> dict[str, Any]:
+    data = {"interval": (-1.0, 1.5), "points": 40}
+    training = {"learning_rate": 0.1, "steps": steps}
+    return {
+        **{"seeds": seeds, **data, "width": 100, "std": 0.003},
+        **{"snapshots": snapshots, "looks": looks, "training": training},
+    }
+
+
+_SCALES = {
+    "smoke": _scale(200, (100, 200), seeds=1, looks=10),
+    "laptop": _scale(30_000, (100, 400, 1000, 3000, 10_000, 30_000)),
+    "paper": _scale(100_000, (100, 400, 1000, 3000, 10_000, 100_000), seeds=10),
+}
+_NOTES = (
+    "Width and target are the source's. It gives neither points, initialization nor optimizer: here 40 points from -1 "
+    "to 1.5 and gradient descent (rate 0.1) from N(0, 0.003²), chosen after others had been measured with 3 to 8 seeds "
+    "each. From N(0, 0.01²): 2 or 3 plateaus, 2 to 4 directions at step 100, 5 to 7 at the end; from N(0, 0.001²): 3 "
+    "or 4 plateaus, 1 direction at step 100, 4 or 5 at the end, and six where the loss goes to 0 with more steps; on "
+    "-1 to 1, with few points beyond the last kink, 3 or 4 at the end; with Adam at 1e-3 5 to 8. A direction is one "
+    "within 8 degrees, of neurons with 2 % of the largest amplitude or more. "
+)
+
+REPRODUCTIONS = (
+    Reproduction(
+        id="fig8.2",
+        title="The loss stops several times on the way",
+        source="section 8.1.1, figure 8.2, eq. 8.2",
+        claim=Claim(
+            text="While a two-layer ReLU net of small initialization learns eq. 8.2 the loss stops several times; its "
+            "neurons start in all directions.",
+            conditions=(
+                Condition(
+                    quantity="plateaus",
+                    text="stretches of half as many steps again or more where the loss falls slower than t^-0.1",
+                    at_least=3,
+                    source="several",
+                ),
+                Condition(
+                    quantity="start",
+                    text="directions of the neurons at the start",
+                    at_least=15,
+                    source="all different",
+                ),
+            ),
+        ),
+        scales=_SCALES,
+        measure=_measure_loss,
+        figure=_draw_loss,
+        notes=_NOTES,
+    ),
+    Reproduction(
+        id="fig8.3",
+        title="Neurons condense on one direction, then on more, up to six",
+        source="section 8.1.1, figures 8.2 and 8.3",
+        claim=Claim(
+            text="The neurons of large amplitude first condense on one direction; new ones grow until there are six. "
+            "Neurons that are 0 at all training points do not move.",
+            conditions=(
+                Condition(
+                    quantity="first",
+                    text="directions at the first snapshot, step 100",
+                    at_most=2,
+                    source="one, at epoch 100",
+                ),
+                Condition(
+                    quantity="last",
+                    text="directions at the end (six, one more or less)",
+                    at_least=5,
+                    at_most=7,
+                    source="six",
+                ),
+                Condition(
+                    quantity="growth",
+                    text="directions at the end less those at the first snapshot",
+                    at_least=3,
+                    source="grow in number",
+                ),
+                Condition(
+                    quantity="dead",
+                    text="how far the farthest of the dead neurons moved",
+                    at_most=0,
+                    source="they do not change",
+                ),
+            ),
+        ),
+        scales=_SCALES,
+        measure=_measure_directions,
+        figure=_draw_directions,
+        notes=_NOTES,
+    ),
+    Reproduction(
+        id="fig8.4",
+        title="The function that is learned becomes more complex with every direction",
+        source="section 8.1.1, figure 8.4",
+        claim=Claim(
+            text="At the steps of figure 8.3 the net's output comes closer and closer to the target, and fits it at "
+            "the end.",
+            conditions=(
+                Condition(
+                    quantity="error",
+                    text="error at the end, relative to the target (root mean squares)",
+                    at_most=0.05,
+                    source="the points are fitted",
+                ),
+                Condition(
+                    quantity="rise",
+                    text="largest ratio of an error to that one snapshot before",
+                    at_most=1,
+                    source="closer at every step",
+                ),
+            ),
+        ),
+        scales=_SCALES,
+        measure=_measure_outputs,
+        figure=_draw_outputs,
+        notes=_NOTES,
+    ),
+)

@@ -1,0 +1,95 @@
+"""Domains: points are inside, normals point outward, distances vanish on the boundary."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anchorlab import pde
+from anchorlab.errors import InputError
+from anchorlab.pde.domains import Domain
+
+SQUARE = pde.Box({"x": (-1.0, 1.0), "y": (0.0, 3.0)})
+HOLES = pde.Difference(SQUARE, (pde.Disk((0.0, 1.5), 0.4), pde.Box({"x": (0.5, 2.0), "y": (2.0, 4.0)})))
+DOMAINS = [pde.Interval(-2, 1), SQUARE, pde.Disk((1.0, 2.0), 0.5), HOLES]
+
+
+def stream(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(seed))
+
+
+@settings(max_examples=20, deadline=None)
+@given(place=st.integers(0, len(DOMAINS) - 1), count=st.integers(2, 60), seed=st.integers(0, 99))
+def test_points_are_where_they_belong(place: int, count: int, seed: int) -> None:
+    domain = DOMAINS[place]
+    inside = domain.interior(count, stream(seed))
+    assert inside.shape == (count, domain.dimensions)
+    assert domain.contains(inside).all()
+    edge = domain.boundary(count, stream(seed))
+    np.testing.assert_allclose(np.linalg.norm(edge.normals, axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(domain.distance(edge.points), 0, atol=1e-9)
+    step = 1e-6 * edge.normals
+    assert not domain.contains(edge.points + step).any()
+    corner = domain.contains(edge.points - step)
+    assert corner.mean() > 0.9  # a point next to a corner may miss
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_grids_weigh_what_the_domain_measures(domain: Domain) -> None:
+    points, weights = domain.grid(3000)
+    assert domain.contains(points).all()
+    assert weights.sum() == pytest.approx(domain.volume)
+    known = {0: 3.0, 1: 6.0, 2: math.pi / 4, 3: 6 - math.pi * 0.16 - 0.5}
+    assert domain.volume == pytest.approx(known[DOMAINS.index(domain)], rel=5e-3)
+
+
+def test_sides_have_names_and_shares_by_their_lengths() -> None:
+    edge = SQUARE.boundary(80, stream())
+    assert (edge.points[:, 1] == 0).sum() == 80 * 2 / 10  # of sides 2, 2, 3 and 3 long
+    assert (edge.points[:, 0] == 1).sum() == 80 * 3 / 10
+    (points, normals) = SQUARE.boundary(5, stream(), "y=3")
+    assert (points[:, 1] == 3).all()
+    assert (normals == [0, 1]).all()
+    with pytest.raises(InputError, match="on='y=2': must be 'boundary' or one of its sides x=-1, x=1, y=0, y=3"):
+        SQUARE.boundary(5, stream(), "y=2")
+
+
+def test_time_has_no_boundary_but_a_first_moment() -> None:
+    tube = pde.Box({"x": (0, 1), "t": (2.0, 5.0)}, time="t")
+    edge = tube.boundary(50, stream())
+    assert set(edge.points[:, 0]) == {0.0, 1.0}
+    assert (tube.initial(7, stream())[:, 1] == 2).all()
+    assert tube.space == (0,)
+    with pytest.raises(InputError, match="has no time; name its axis"):
+        SQUARE.initial(3, stream())
+
+
+def test_parts_of_a_difference() -> None:
+    holes = HOLES.boundary(50, stream(), "holes").points
+    assert not np.isclose(np.abs(holes[:, 0]), 1).any()
+    outer = HOLES.boundary(50, stream(), "outer").points
+    np.testing.assert_allclose(SQUARE.distance(outer), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: pde.Interval(1, 1), r"domain: x=\(1, 1\) is empty"),
+        (lambda: pde.Box({}), "axes: a box needs at least one"),
+        (lambda: pde.Disk((0, 0), -1.0), "domain: radius=-1.0 leaves it empty"),
+        (lambda: pde.Difference(pde.Disk(), (pde.Disk((0.0, 0.0), 2.0),)), "is empty: its holes cover it"),
+        (lambda: pde.Box({"x": (0, 1)}, time="t"), "time='t': must be one of the axes x"),
+        (lambda: pde.Difference(pde.Disk(), (pde.Interval(0, 1),)), "holes: must have the coordinates"),
+    ],
+)
+def test_empty_and_wrong_domains_are_refused(make: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_distances_work_on_tensors() -> None:
+    points = torch.rand(6, 2, dtype=torch.float64)
+    np.testing.assert_allclose(HOLES.distance(points).numpy(), HOLES.distance(points.numpy()))  # type: ignore[arg-type, attr-defined]

@@ -1,0 +1,147 @@
+"""Chapter 8: what is computed from planted neurons and histories, and the trainings' settings."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from anchorlab.phenomena.neurons import Neurons
+from anchorlab.reproduce import Value, chosen_settings, decide, get
+from anchorlab.reproduce.chapter08 import growth, initial
+
+IDS = ("fig8.2", "fig8.3", "fig8.4", "fig8.10", "fig8.11")
+
+
+def by_name(values: list[Value]) -> dict[str, float]:
+    return {one.quantity: one.value for one in values}
+
+
+@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_settings_are_json_and_seeds_are_enough(name, scale):
+    chosen = chosen_settings(name, scale, {})
+    assert scale == "smoke" or chosen["seeds"] >= get(name).claim.seeds
+
+
+def test_the_target_is_eq_8_2():
+    x = torch.tensor([-1.0, -0.3, 0.0, 0.4, 0.8, 1.5], dtype=torch.float64)
+    # Slopes 0, 2, 1, -0.5 and 0 between the kinks.
+    assert growth.target(x).tolist() == pytest.approx([0, 0, 0.6, 1.0, 0.8, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "count"),
+    [
+        ([(1, 0.0), (10, -2.0), (100, 0.0), (1000, -2.0), (10_000, 0.0), (100_000, -1.0)], 3),
+        ([(1, -1.0), (1000, -1.0)], 0),
+        ([(1, 0.0), (1000, 0.0)], 1),
+        ([(1, -1.0), (100, 0.0), (130, -1.0), (1000, -1.0)], 0),  # too short
+    ],
+)
+def test_plateaus_of_planted_histories_are_counted(pieces, count):
+    """`pieces`: from which step on the loss falls as which power of the step."""
+    steps = np.geomspace(1, 1e6, 600)
+    starts = np.array([start for start, _ in pieces])
+    slopes = np.array([slope for _, slope in pieces])[np.searchsorted(starts, steps[:-1], side="right") - 1]
+    losses = np.exp(np.concatenate([[0.0], np.cumsum(slopes * np.diff(np.log(steps)))]))
+    assert growth.plateaus(steps.tolist(), losses.tolist()) == count
+
+
+def planted(angles: list[float], amplitudes: list[float]) -> Neurons:
+    return Neurons(np.column_stack([np.cos(angles), np.sin(angles)]), np.array(amplitudes))
+
+
+def test_directions_of_large_neurons_are_counted():
+    angles = [0.0, 0.05, 1.0, 1.02, 2.0, -2.0]
+    assert growth.direction_count(planted(angles, [1, 1, 0.5, 0.4, 0.3, 0.01])) == 3
+    assert growth.direction_count(planted(angles, [1, 1, 1, 1, 1, 1])) == 4
+    assert growth.direction_count(planted([0.1, 0.1 + math.pi], [1, 1])) == 2  # opposite directions are two
+
+
+def test_dead_neurons_are_followed():
+    inputs = np.linspace(-1, 1, 5)[:, None]
+    start = Neurons(np.array([[1.0, 0.0], [0.1, -2.0]]), np.array([1.0, 1.0]))
+    moved = Neurons(np.array([[5.0, 0.0], [0.1, -2.0]]), np.array([2.0, 1.0]))
+    assert growth.dead_movement({0: start, 10: moved}, inputs) == 0
+    output = Neurons(moved.weights, np.array([2.0, 1.5]))
+    assert growth.dead_movement({0: start, 10: moved, 20: output}, inputs) == 0.5
+    alive = Neurons(np.array([[1.0, 0.0]]), np.ones(1))
+    assert math.isnan(growth.dead_movement({0: alive, 1: alive}, inputs))
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"), [((20, 1, 3, 6), "holds"), ((20, 1, 1, 2), "fails"), ((20, 12, 12, 12), "fails")]
+)
+def test_growing_directions_hold(counts, verdict):
+    rows = [
+        (seed, step, count) for seed in range(3) for step, count in zip((0, 100, 1000, 30_000), counts, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["seed", "step", "directions"]).sample(frac=1, random_state=0)
+    values = growth.direction_values(table)
+    assert by_name(values) == {"first": counts[1], "last": counts[3], "growth": counts[3] - counts[1]}
+    dead = [Value(seed, "dead", 0.0) for seed in range(3)]
+    assert decide(get("fig8.3").claim, [*values, *dead]).verdict == verdict
+    walking = [Value(seed, "dead", 1e-9) for seed in range(3)]
+    assert decide(get("fig8.3").claim, [*values, *walking]).verdict == "fails"
+
+
+@pytest.mark.parametrize(("errors", "verdict"), [((1, 0.5, 0.01), "holds"), ((1, 0.005, 0.01), "fails")])
+def test_errors_have_to_fall(errors, verdict):
+    rows = [
+        (seed, step, x, target * (1 + error), target)
+        for seed in range(3)
+        for step, error in zip((0, 10, 100), errors, strict=True)
+        for x, target in ((0.0, 1.0), (1.0, -2.0))
+    ]
+    values = growth.output_values(pd.DataFrame(rows, columns=["seed", "step", "x", "f", "target"]))
+    assert by_name(values)["error"] == pytest.approx(0.01)
+    assert by_name(values)["rise"] == pytest.approx(max(errors[1] / errors[0], errors[2] / errors[1]))
+    assert decide(get("fig8.4").claim, values).verdict == verdict
+
+
+def test_points_of_waves():
+    found = initial.wave_points(200, 5, 3.5, 5.0, 0)
+    assert found.inputs.shape == (200, 5)
+    assert -4 <= float(found.inputs.min()) < -3.9
+    assert 1.9 < float(found.inputs.max()) <= 2
+    row = found.inputs[7].tolist()
+    assert float(found.targets[7]) == pytest.approx(sum(3.5 * math.sin(5 * x + 1) for x in row))
+    assert not torch.equal(found.inputs, initial.wave_points(200, 5, 3.5, 5.0, 1).inputs)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3])
+def test_planted_lines_are_counted(lines):
+    random = np.random.Generator(np.random.Philox(lines))
+    axes = np.linalg.qr(random.normal(size=(6, 6)))[0][:lines]
+    chosen = np.arange(50) % lines
+    signs = random.choice([-1.0, 1.0], 50)
+    weights = signs[:, None] * axes[chosen] * random.uniform(0.1, 1, 50)[:, None] + 0.01 * random.normal(size=(50, 6))
+    assert initial.line_count(weights) == lines
+    strays = random.normal(size=(4, 6))  # too few for a line
+    assert initial.line_count(np.concatenate([weights[:46], strays])) == lines
+
+
+def test_random_neurons_are_on_no_line():
+    assert initial.line_count(np.random.Generator(np.random.Philox(0)).normal(size=(50, 6))) == 0
+
+
+def test_the_lines_of_the_source_hold_and_others_fail():
+    def table(**other: int) -> pd.DataFrame:
+        rows = [(name, seed, lines) for name, lines in {**initial.LINES, **other}.items() for seed in range(3)]
+        return pd.DataFrame(rows, columns=["activation", "seed", "lines"])
+
+    for name in ("fig8.10", "fig8.11"):
+        assert decide(get(name).claim, initial.line_values(table())).verdict == "holds"
+        assert decide(get(name).claim, initial.line_values(table(tanh=2))).verdict == "fails"
+        assert decide(get(name).claim, initial.line_values(table(x2_tanh=2))).verdict == "fails"
+
+
+def test_the_residual_net_is_the_sources():
+    settings = chosen_settings("fig8.11", "laptop", {})
+    fit = initial._fit(settings, 0, (18,) * 5, tuple(settings["steps"]), settings["learning_rate"])
+    assert fit.network.residual
+    assert fit.network.layer_sizes == ((3, 18), (18, 18), (18, 18), (18, 18), (18, 18), (18, 1))
+    assert fit.evaluate_at == (900, 1000, 1400)
+    assert (fit.steps, len(fit.data["train"].inputs)) == (1400, 80)

@@ -1,0 +1,327 @@
+"""Chapter 7: what is computed from planted tables, and trainings small enough to follow."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from anchorlab.errors import InputError
+from anchorlab.phenomena.neurons import Neurons, theoretical_boundary
+from anchorlab.reproduce import Value, chosen_settings, decide, get
+from anchorlab.reproduce.chapter07 import book, condensed_widths, initial_sizes, initializations, phase_plane
+from anchorlab.reproduce.chapter07.book import Cell, Trained, plane_fit, points, train_cells
+from anchorlab.reproduce.chapter07.relative_distance import TRAINING, slope_table, slope_values
+from anchorlab.reproduce.study import Study
+
+IDS = ("fig7.1", "fig7.3", "fig7.4", "fig7.5", "fig7.6", "fig7.7", "tab7.1")
+RATES, RATIOS = (0.5, 1.0, 1.5, 2.0), (-0.5, 0.0, 0.5)
+
+
+def by_name(values: list[Value]) -> dict[str, float]:
+    return {one.quantity: one.value for one in values}
+
+
+@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_settings_are_json_and_seeds_are_enough(name, scale):
+    one = get(name)
+    chosen = chosen_settings(name, scale, {})
+    assert scale == "smoke" or chosen["seeds"] >= one.claim.seeds
+
+
+# Data and trainings
+
+
+def test_the_four_points_and_the_digits():
+    assert points("four points").inputs.shape == points("four points").targets.shape == (4, 1)
+    digits = points("digits", 30)
+    assert digits.inputs.shape == (30, 64)
+    assert 0 <= float(digits.inputs.min()) <= float(digits.inputs.max()) <= 1
+    assert digits.targets[:10, 0].tolist() == list(range(10))
+
+
+def test_bad_data_are_told(monkeypatch):
+    with pytest.raises(InputError, match=r"rows=9999: must be between 1 and the 1797 images of digits"):
+        points("digits", 9999)
+    with pytest.raises(InputError, match="data: unknown value 'digit'; did you mean 'digits'"):
+        points("digit")
+
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(book, "load_dataset", fails)
+    with pytest.raises(InputError, match=r"^data='mnist': ylecun/mnist cannot be loaded \(ConnectionError\)$"):
+        points("mnist", 7)
+
+
+@pytest.mark.parametrize(("rate", "ratio"), [(0.5, 0.0), (1.0, -0.5), (2.0, 0.5)])
+def test_a_cell_starts_at_its_point_of_the_plane(rate, ratio):
+    fit = plane_fit(Cell(rate, ratio, 4000, 0), points("four points"), TRAINING)
+    found = Neurons.of({name: one[None] for name, one in fit.network.initialize(fit.initialization, 0).items()})
+    outer, inner = found.outputs.std(), found.weights.std()
+    assert outer * inner == pytest.approx(4000**-rate, rel=0.1)
+    assert outer / inner == pytest.approx(4000**-ratio, rel=0.1)
+
+
+def test_the_learning_rate_follows_the_larger_curvature():
+    data = points("four points")
+    size = math.sqrt(float((data.inputs**2).sum(1).mean()) + 1)
+    condensed = 2 * math.sqrt(float((data.targets**2).mean())) * size
+    small = plane_fit(Cell(2.0, 0.0, 1000, 0), data, TRAINING)
+    assert small.learning_rate == pytest.approx(0.5 / condensed, rel=0.005)
+    large = plane_fit(Cell(0.5, -0.75, 1000, 0), data, TRAINING)
+    start = Neurons.of({name: one[None] for name, one in large.network.initialize(large.initialization, 0).items()})
+    assert large.learning_rate == pytest.approx(0.5 / start.largest_curvature(data.inputs.numpy()), rel=0.005)
+
+
+def test_trained_cells_fit_and_move_as_their_regime_says(tmp_path: Path):
+    study = Study("smoke", {"seeds": 1}, tmp_path, tmp_path / "runs", progress=False)
+    found: dict[Cell, Trained] = {}
+    for rate, width in ((0.5, 100), (0.5, 1600), (1.75, 100), (1.75, 1600)):  # one by one: no process is started
+        found |= train_cells(study, {Cell(rate, 0.0, width, 0): points("four points")}, TRAINING)
+    inputs, targets = (np.array(column) for column in book.FOUR_POINTS)
+    distances = {}
+    for cell, one in found.items():
+        assert one.fitted
+        error = initial_sizes.outputs(one.end, inputs) - targets
+        assert 0.5 * np.mean(error**2) <= 1e-4
+        distances[cell.rate, cell.width] = np.linalg.norm(one.end.weights - one.start.weights) / np.linalg.norm(
+            one.start.weights
+        )
+    assert distances[0.5, 1600] < distances[0.5, 100]
+    assert distances[1.75, 1600] > distances[1.75, 100] > 1
+    assert len(study.trained) == 4
+
+
+def test_a_cell_that_misses_the_target_is_not_fitted(tmp_path: Path):
+    study = Study("smoke", {"seeds": 1}, tmp_path, tmp_path / "runs", progress=False)
+    training = {**TRAINING, "steps": 2}
+    (found,) = train_cells(study, {Cell(1.0, 0.0, 20, 0): points("four points")}, training).values()
+    assert not found.fitted
+
+
+# Figure 7.4
+
+
+def test_planted_slopes_are_found_for_every_seed():
+    slopes = {0.5: -0.5, 1.0: 0.02, 1.75: 0.4}
+    table = pd.DataFrame(
+        [(rate, width, seed, width**s) for rate, s in slopes.items() for width in (10, 100, 1000) for seed in (0, 1)],
+        columns=["rate", "width", "seed", "distance"],
+    )
+    values = slope_values(slope_table(table))
+    assert len(values) == 8
+    found = by_name(values)
+    assert [found[f"slope at {rate:g}"] for rate in slopes] == pytest.approx(list(slopes.values()))
+    assert found["standard error"] == pytest.approx(0, abs=1e-9)
+    one_width = slope_values(slope_table(table[table["width"] == 10]))
+    assert all(math.isnan(one.value) for one in one_width)
+
+
+# Figure 7.5
+
+
+def planted_map(data: str, shift: float = 0.0, sign: int = 1, rates=RATES, ratios=RATIOS) -> pd.DataFrame:
+    rows = [
+        (data, rate, ratio, seed, sign * (rate - theoretical_boundary(ratio) - shift))
+        for rate in rates
+        for ratio in ratios
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows, columns=["data", "rate", "rate_ratio", "seed", "exponent"])
+
+
+def map_values(exponents: pd.DataFrame) -> list[Value]:
+    values = phase_plane.map_values(exponents, phase_plane.crossing_table(exponents))
+    return [*values, *phase_plane.agreement_values(exponents)]
+
+
+def both(**line: float) -> pd.DataFrame:
+    return pd.concat([planted_map("line", **line), planted_map("images")], ignore_index=True)
+
+
+def test_exponents_come_from_the_widths_that_fitted():
+    rows = [("line", 0.5, 0.0, width, 0, distance) for width, distance in ((10, 1.0), (100, math.nan), (1000, 0.1))] + [
+        ("line", 1.0, 0.0, 10, 0, 1.0),
+        ("line", 1.0, 0.0, 100, 0, math.nan),
+    ]
+    distances = pd.DataFrame(rows, columns=["data", "rate", "rate_ratio", "width", "seed", "distance"])
+    found = phase_plane.exponent_table(distances).set_index("rate")["exponent"]
+    assert found[0.5] == pytest.approx(-0.5)
+    assert math.isnan(found[1.0])
+    assert by_name(phase_plane.fitted_values(distances)) == {"fitted": pytest.approx(3 / 5)}
+
+
+def test_the_share_that_fitted_is_that_of_the_worse_data():
+    distances = pd.DataFrame(
+        {"data": ["line"] * 2 + ["images"] * 2, "seed": 0, "distance": [1.0, 1.0, 1.0, math.nan]},
+    )
+    assert by_name(phase_plane.fitted_values(distances)) == {"fitted": 0.5}
+
+
+def test_a_map_of_the_theory_holds():
+    fitted = [Value(seed, "fitted", 1.0) for seed in range(3)]
+    values = map_values(both(shift=0.05))
+    found = by_name(values)
+    assert found["line signs"] == found["images signs"] == found["agreement"] == 1
+    assert found["line boundary"] == pytest.approx(0.05)
+    assert found["images boundary"] == pytest.approx(0, abs=1e-12)
+    assert decide(get("fig7.5").claim, [*fitted, *values]).verdict == "holds"
+
+
+def test_a_shifted_boundary_fails():
+    values = map_values(both(shift=0.4))
+    assert by_name(values)["line boundary"] == pytest.approx(0.4)
+    assert decide(get("fig7.5").claim, [*(Value(s, "fitted", 1.0) for s in range(3)), *values]).verdict == "fails"
+
+
+def test_a_map_of_wrong_signs_fails_and_has_no_boundary():
+    found = by_name(map_values(both(sign=-1)))
+    assert found["line signs"] == found["agreement"] == 0
+    assert found["line boundary"] == math.inf
+
+
+def test_maps_agree_on_their_common_cells():
+    line = planted_map("line", rates=(0.5, 0.75, 1.0, 2.0), ratios=(0.0,))
+    line.loc[line["rate"] == 0.5, "exponent"] *= -1
+    found = phase_plane.agreement_values(pd.concat([line, planted_map("images")], ignore_index=True))
+    assert by_name(found) == {"agreement": 0.5}  # of γ = 0.5 and 2; 1 is on the boundary, 0.75 in one map only
+    assert phase_plane.agreement_values(planted_map("line")) == []
+
+
+# Table 7.1
+
+
+@pytest.mark.parametrize("name", ["LeCun", "He", "Xavier", "NTK", "mean field", "E et al."])
+def test_initializations_have_the_kappas_of_the_table(name):
+    m, d, power = 50, 7, 0.75
+    beta = m**-power
+    kappas = {
+        "LeCun": ((m * d) ** -0.5, (d / m) ** 0.5),
+        "He": ((4 / (m * d)) ** 0.5, (d / m) ** 0.5),
+        "Xavier": ((4 / ((m + 1) * (m + d))) ** 0.5, ((m + d) / (m + 1)) ** 0.5),
+        "NTK": (m**-0.5, 1),
+        "mean field": (1 / m, 1),
+        "E et al.": (beta, beta),
+    }
+    found = initializations.scales(name, m, d, power)
+    assert (found.energy, found.dynamics) == pytest.approx(kappas[name])
+
+
+def test_the_spreads_are_those_of_drawn_weights():
+    network, initialization = initializations._SETUPS["Xavier"](20_000, 3, 1.0)
+    drawn = network.initialize(initialization, 0, dtype=torch.float64)
+    found = initializations.scales("Xavier", 20_000, 3, 1.0)
+    assert float(drawn["layers.1.weight"].std()) == pytest.approx(found.outer, rel=0.02)
+    assert float(drawn["layers.0.weight"].std()) == pytest.approx(found.inner, rel=0.02)
+
+
+def test_the_table_is_met_at_large_widths_and_a_wrong_entry_is_not():
+    table = initializations.rate_table((10**9, 10**12), 784, 0.6)
+    assert table.set_index("initialization").loc["E et al.", "stated_rate"] == 0.6
+    assert decide(get("tab7.1").claim, initializations.rate_values(table)).verdict == "holds"
+    table.loc[table["initialization"] == "NTK", "stated_ratio"] = 0.5
+    values = initializations.rate_values(table)
+    assert by_name(values)["NTK"] == pytest.approx(0.5)
+    assert decide(get("tab7.1").claim, values).verdict == "fails"
+
+
+# Figures 7.1 and 7.3
+
+
+def curves(linear: np.ndarray, critical: np.ndarray, condensed: np.ndarray, x: np.ndarray) -> pd.DataFrame:
+    return pd.concat(
+        pd.DataFrame({"rate": rate, "seed": seed, "x": x, "f": f})
+        for seed in range(3)
+        for rate, f in ((0.5, linear), (1.0, critical), (1.75, condensed))
+    )
+
+
+def test_jagged_smooth_and_piecewise_curves_are_told_apart():
+    x = np.linspace(-1, 1, 401)
+    jagged = x**2 + 0.02 * np.abs((10 * x) % 1 - 0.5)
+    values = initial_sizes.shape_values(curves(jagged, x**2, np.abs(x - 0.123), x))
+    found = by_name(values)
+    assert found["smooth"] == pytest.approx(8 / 399, rel=0.01)
+    assert found["piecewise"] == pytest.approx(1)
+    assert decide(get("fig7.1").claim, values).verdict == "holds"
+    swapped = initial_sizes.shape_values(curves(x**2, np.abs(x), x**2, x))
+    assert by_name(swapped)["jagged"] == pytest.approx(4 / 2, rel=0.01)
+    assert decide(get("fig7.1").claim, swapped).verdict == "fails"
+
+
+def test_outputs_are_the_sum_of_the_neurons():
+    neurons = Neurons(np.array([[1.0, 0.5], [-1.0, 0.0]]), np.array([2.0, -3.0]))
+    assert initial_sizes.outputs(neurons, np.array([-1.0, 0.0, 2.0])) == pytest.approx([-3.0, 1.0, 5.0])
+
+
+def spread(count: int, heap: int, seed: int = 0) -> Neurons:
+    """`count` neurons all around, of amplitude 1, and `heap` ones of amplitude 1 in one direction."""
+    angles = np.concatenate([np.linspace(-np.pi, np.pi, count, endpoint=False), np.full(heap, 0.51)])
+    return Neurons(np.column_stack([np.cos(angles), np.sin(angles)]), np.ones(count + heap))
+
+
+def test_the_share_of_heaped_neurons():
+    assert initial_sizes.angle_share(spread(3600, 0)) == pytest.approx(8 / 360, rel=0.2)
+    assert initial_sizes.angle_share(spread(360, 3240)) == pytest.approx(0.9, abs=0.01)
+
+
+def test_neuron_values_go_by_regime():
+    def shares(linear: float, critical: float, condensed: float) -> pd.DataFrame:
+        rows = [
+            (rate, 0.0, 100, seed, distance, 0.05, share)
+            for seed in range(3)
+            for rate, distance, share in ((0.5, 0.1, linear), (1.0, 0.8, critical), (1.75, 9.0, condensed))
+        ]
+        return pd.DataFrame(rows, columns=[*Cell._fields, "distance", "start_share", "end_share"])
+
+    claim = get("fig7.3").claim
+    good = initial_sizes.neuron_values(shares(0.06, 0.4, 0.95))
+    assert by_name(good)["order"] == pytest.approx(0.34)
+    assert decide(claim, good).verdict == "holds"
+    assert decide(claim, initial_sizes.neuron_values(shares(0.3, 0.2, 0.95))).verdict == "fails"
+
+
+# Figures 7.6 and 7.7
+
+
+def test_regimes_are_parted_by_the_boundary():
+    found = {(rate, ratio): condensed_widths.regime(rate, ratio) for rate in RATES for ratio in RATIOS}
+    assert found[1.0, -0.5] == found[1.0, 0.0] == found[1.5, 0.5] == "critical"
+    assert found[1.5, 0.0] == found[2.0, 0.5] == "condensed"
+    assert found[0.5, -0.5] == found[1.0, 0.5] == "linear"
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(0.5, "holds"), (0.0, "fails"), (-0.5, "fails")])
+def test_sharpening_in_the_condensed_regime_alone(power, verdict):
+    rows = [
+        (rate, ratio, width, seed, (width**-power if condensed_widths.regime(rate, ratio) == "condensed" else 0.9))
+        for rate in RATES
+        for ratio in RATIOS
+        for width in (100, 1000, 10_000)
+        for seed in range(3)
+    ]
+    outside = pd.DataFrame(rows, columns=[*Cell._fields, "outside"])
+    values = condensed_widths.sharpening_values(outside)
+    assert by_name(values) == pytest.approx({"condensed": 100**-power, "critical": 1, "linear": 1})
+    assert decide(get("fig7.6").claim, values).verdict == verdict
+    assert decide(get("fig7.7").claim, values).verdict == verdict
+
+
+def test_what_is_outside_of_planted_heaps():
+    neurons = spread(360, 3240)
+    trained = {Cell(2.0, 0.0, 10, 0): Trained(neurons, neurons, fitted=True)}
+    found = condensed_widths.outside_table(trained, initial_sizes.angle_share)
+    assert found["outside"].tolist() == pytest.approx([0.1], abs=0.01)
+    missed = {Cell(2.0, 0.0, 10, 0): Trained(neurons, neurons, fitted=False)}
+    assert condensed_widths.outside_table(missed, initial_sizes.angle_share)["outside"].isna().all()
+
+
+def test_projections_on_the_diagonal():
+    weights = np.array([[2.0, 2.0, 2.0, 2.0], [-3.0, -3.0, -3.0, -3.0], [1.0, -1.0, 0.0, 0.0]])
+    neurons = Neurons(weights, np.array([1.0, 1.0, 0.1]))
+    assert condensed_widths.projections(neurons) == pytest.approx([1, -1, 0])
+    assert condensed_widths.projection_share(neurons) == pytest.approx(1)
