@@ -200,6 +200,7 @@ REPRODUCTIONS = (
         "too: at λ 0.7 (2000 steps, 3 seeds) it is 0.96 to 1.15 and 0.98 to 1.07, at λ 0.85 (2500 steps, 5 seeds) "
         "0.95 to 1.17 and 0.83 to 1.30. At λ 1 the networks do not fit all rows: with the synonym (4,9) and (9,4) "
         "reach 0.86 to 0.94 (2000 steps) and 0.85 to 0.90 (3500) at M = 4000, 1.02 to 1.20 times as late as (4,3) "
-        "and (3,4) where both reach 90 %; without it 0.00 to 0.02. With larger weights (width 32, γ 0.6, λ 0.1, one seed, M = 3000) the rows are memorised: test accuracy 0.09.",
+        "and (3,4) where both reach 90 %; without it 0.00 to 0.02. With larger weights (width 32, γ 0.6, λ 0.1, "
+        "one seed, M = 3000) the rows are memorised: test accuracy 0.09.",
     ),
 )
