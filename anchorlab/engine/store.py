@@ -109,7 +109,7 @@ class Run:
             raise InputError(f"{self.folder}: no trained model yet (status: {self.status})")
         model = load(self.folder / "model")
         if step is not None:
-            _load_parameters(model, self.parameters(step), self.folder)
+            _load_parameters(model, self.parameters(step), self.folder / "checkpoints" / f"step-{step}.safetensors")
         return model
 
     def parameters(self, step: int) -> dict[str, Tensor]:
@@ -287,10 +287,10 @@ def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name != LOCK and not path.name.endswith(".tmp")]
 
 
-def _load_parameters(model: PreTrainedModel, saved: Mapping[str, Tensor], folder: Path) -> None:
+def _load_parameters(model: PreTrainedModel, saved: Mapping[str, Tensor], path: Path) -> None:
     own = dict(model.named_parameters())  # in which a tied head is not listed
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
-        raise InputError(f"{folder}: its checkpoint does not hold the parameters of the run's model")
+        raise InputError(f"{path}: does not hold the parameters of the run's model")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(saved[name])

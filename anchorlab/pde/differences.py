@@ -257,7 +257,8 @@ def jacobi(
         new = iteration @ values + moved
         if step % method.evaluate_every == 0 or step == method.iterations:
             seconds += time.perf_counter() - since
-            update = float(np.abs(new - values).max())
+            with np.errstate(invalid="ignore"):  # infinite values are an error below
+                update = float(np.abs(new - values).max())
             errors: Mapping[str, float] = {} if exact is None else errors_of(values, exact)
             rows.append({"step": step, "seconds": seconds, "update": update, **errors})
             if not np.isfinite(update):

@@ -81,6 +81,7 @@ def _history(axes: Axes, history: pd.DataFrame) -> None:
             axes.plot(history.step, history[name], color=colour, linewidth=1.8, marker=".", label=label)
     if len(history) and any((history[name] > 0).any() for name in drawn if name in history):
         axes.set_yscale("log")
-    axes.legend(fontsize=SMALL, frameon=False)
+    if axes.lines:
+        axes.legend(fontsize=SMALL, frameon=False)
     finish(axes, x="step", y="")
     axes.set_title("errors" if "loss" not in drawn else "loss", fontsize=TEXT)

@@ -1,55 +1,90 @@
-"""`anchorlab pde`: a table of errors, and one line for what cannot be solved."""
+"""The command `anchorlab pde`."""
 
 from pathlib import Path
 
 import pytest
 
 from anchorlab.cli import main
+from anchorlab.engine import Run
+
+SMALL = ("--width", "8", "--depth", "1", "--points", "30")
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run(*arguments: str | Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["pde", *arguments])
-    shown = capsys.readouterr()
-    return int(ended.value.code or 0), shown.out, shown.err
+        main(["pde", *map(str, arguments)])
+    assert ended.value.code == 0
 
 
-def test_all_named_problems_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "list")
-    assert code == 0
-    assert all(name in out for name in ("poisson", "poisson2d", "heat", "burgers", "inverse", "holes"))
+def fails(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["pde", *map(str, arguments)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
-def test_methods_stand_in_one_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, _ = run(capsys, "poisson", "--method", "fd,rfm", "--out", str(tmp_path))
-    assert code == 0
-    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("fd", "rfm"))}
-    assert float(rows["fd"][1]) < 1e-3
-    assert float(rows["rfm"][2]) < 1e-8
+def test_named_problems_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    run("list")
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("poisson", "four-frequency", "heat", "burgers", "inverse", "holes"))
+
+
+def test_one_run_is_a_folder_with_a_figure_and_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("poisson", *SMALL, "--steps", "5", "--out", tmp_path / "run")
+    header, line, place = capsys.readouterr().out.splitlines()
+    assert header.split("  ")[0] == "method"
+    assert line.startswith("pinn")
+    assert str(tmp_path / "run") in place
+    assert (tmp_path / "run" / "solution.png").is_file()
+    assert Run.open(tmp_path / "run").config["network"]["widths"] == [8]
+
+
+def test_methods_and_seeds_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("poisson", "--method", "fd,rfm", "--points", "101", "--seeds", "2", "--out", tmp_path)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert [row[:2] for row in rows] == [["fd", rows[0][1]], ["rfm", "0"], ["rfm", "1"]]
+    assert (tmp_path / "fd" / "solution.npz").is_file()
+    assert float(rows[1][2]) < 1e-8
+
+
+def test_the_coefficient_of_an_inverse_problem_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("inverse", *SMALL, "--steps", "3", "--out", tmp_path / "run")
+    header, line, _ = capsys.readouterr().out.splitlines()
+    assert header.split()[-1] == "a"
+    assert 0.9 < float(line.split()[-1]) < 1.1
+
+
+def test_a_training_that_diverges_is_one_line_and_keeps_its_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(
+        "poisson", *SMALL, "--optimizer", "gd", "--lr", "1e30", "--steps", "20", "--out", tmp_path / "run",
+        capsys=capsys,
+    )  # fmt: skip
+    assert line.startswith("error: learning_rate: the training diverged (loss is ")
+    assert Run.open(tmp_path / "run").status == "diverged"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["poison"], "did you mean 'poisson'"),
-        (["poisson", "--method", "rits"], "did you mean 'ritz'"),
+        (["poison"], "problem: unknown value 'poison'; did you mean 'poisson'?"),
+        (["poisson", "--method", "pin"], "method: unknown value 'pin'; did you mean 'pinn'?"),
+        (["poisson", "--lr", "-1"], "learning_rate=-1.0: must be a positive number"),
         (["poisson", "--width", "0"], "width=0: must be at least 1"),
+        (["poisson", "--steps", "0"], "steps=0"),
         (["poisson", "--seeds", "0"], "seeds=0: must be at least 1"),
-        (["poisson", "--method", "fd", "--steps", "5"], "steps: method 'fd' trains no network"),
+        (["poisson", "--points", "0"], "interior=0: must be at least 1 point"),
+        (["poisson", "--dtype", "half"], "dtype: unknown value 'half'"),
+        (["poisson", "--set", "stps=3"], "setting: unknown value 'stps'; did you mean 'steps'?"),
+        (["poisson", "--method", "fd", "--steps", "3"], "steps: method 'fd' trains no network"),
+        (["burgers", "--method", "rfm"], "method='rfm': burgers is not linear in u"),
+        (["heat", "--method", "ritz"], "method='ritz': heat has no energy"),
+        (["poisson", "--weight", "0"], "dirichlet: weight=0.0 must be positive"),
     ],
 )
-def test_wrong_values_are_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
+def test_bad_input_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = run(capsys, *arguments, "--out", str(tmp_path / "run"))
-    assert code == 2
-    assert message in err
-    assert len(err.strip().splitlines()) == 1
-
-
-def test_a_training_that_diverges_is_told_and_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    settings = ["--optimizer", "gd", "--lr", "1e9", "--steps", "50", "--set", "activation=x2_tanh", "--points", "20"]
-    code, _, err = run(capsys, "poisson", *settings, "--out", str(tmp_path / "run"))
-    assert code == 2
-    assert "diverged" in err
-    assert (tmp_path / "run" / "environment.json").is_file()
+    assert message in fails(*arguments, "--out", tmp_path / "run", capsys=capsys)

@@ -68,9 +68,13 @@ def test_list_as_json_shows_claims_and_settings(capsys: pytest.CaptureFixture[st
 
 def test_the_catalogue_is_complete() -> None:
     assert reproduce.names() == (
+        *(f"fig4.{number}" for number in (1, 2, 3, 4, 6, 7, *range(9, 14))),
+        *("thm6", "fig6.2", "fig6.3", "fig6.4"),
+        *("fig7.1", "tab7.1", "fig7.3", "fig7.4", "fig7.5", "fig7.6", "fig7.7"),
+        *("fig8.2", "fig8.3", "fig8.4", "fig8.10", "fig8.11"),
         *(f"fig12.{number}" for number in range(6, 17)),
         *(f"fig13.{number}" for number in (5, 6, *range(8, 14), "14a", "14b", "14c", "14d", *range(15, 20))),
-        "windows",
+        *("fig15.1", "ode15.1", "fig15.2", "pinn", "rfm", "ritz", "windows"),
     )
 
 
@@ -82,4 +86,6 @@ def test_every_reproduction_is_declared_in_full() -> None:
         assert len({tuple(sorted(settings)) for settings in one.scales.values()}) == 1, name
         assert all(settings["seeds"] >= 1 for settings in one.scales.values())
         assert len({condition.quantity for condition in one.claim.conditions}) == len(one.claim.conditions)
-        assert one.scales["smoke"]["seeds"] < one.claim.seeds <= one.scales["laptop"]["seeds"], name
+        assert one.claim.seeds <= one.scales["laptop"]["seeds"], name
+        # A smoke scale decides nothing, but for what has no chance in it.
+        assert one.scales["smoke"]["seeds"] < one.claim.seeds or one.claim.seeds == 1, name
