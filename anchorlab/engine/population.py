@@ -196,11 +196,11 @@ class Population:
 
     def _note(self, losses: Float[Tensor, " member"], gradient: Tensor) -> Float[Tensor, " member"]:
         """Keep the losses, freeze members with something that is not finite, count a step; the gradients' norms."""
-        norm = torch.linalg.vector_norm(gradient, dim=1)
+        norm: Tensor = torch.linalg.vector_norm(gradient, dim=1)
         self._losses.copy_(torch.where(self._active, losses, self._losses))
         self._active &= self._losses.isfinite() & norm.isfinite()
         self._steps += self._active
-        return norm  # type: ignore[no-any-return]
+        return norm
 
     def _losses_and_gradients(self, batch: Batch) -> Float[Tensor, " member"]:
         """Every member's loss; its gradients are written to their places."""

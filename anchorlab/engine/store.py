@@ -170,8 +170,8 @@ class RunWriter:
         if before.get("status") in ENDED:
             return True
         settings = _as_json(config)
-        elapsed = before.get("wall_time_seconds", 0.0)
-        _write_json(self.folder / "environment.json", environment(device, settings) | {"wall_time_seconds": elapsed})
+        elapsed = {name: before.get(name, 0.0) for name in ("wall_time_seconds", "core_seconds")}
+        _write_json(self.folder / "environment.json", environment(device, settings) | elapsed)
         self._checkpoints.mkdir(exist_ok=True)
         _write_json(self.folder / "config.json", settings)
         return False
@@ -216,10 +216,15 @@ class RunWriter:
         with replacing(self.folder / "metrics.parquet") as temporary:
             pd.DataFrame(rows, columns=_COLUMNS).to_parquet(temporary, index=False)
 
-    def note(self, status: str, *, step: int, seconds: float, reason: str | None = None) -> None:
-        """Record where the run stands; `seconds` are those since the last note and add up to its wall time."""
+    def note(self, status: str, *, step: int, seconds: float, members: int = 1, reason: str | None = None) -> None:
+        """Record where the run stands; `seconds` are those since the last note and add up to its wall time.
+
+        `members` were trained together meanwhile: the run's share adds up to its core seconds.
+        """
         known = self._environment()
-        known |= {"status": status, "step": step, "wall_time_seconds": known["wall_time_seconds"] + seconds}
+        known["wall_time_seconds"] += seconds
+        known["core_seconds"] = known.get("core_seconds", 0.0) + seconds / members
+        known |= {"status": status, "step": step}
         _write_json(self.folder / "environment.json", known | ({"reason": reason} if reason else {}))
 
     def note_ends(self, ends: Mapping[str, tuple[str, str | None, int]]) -> None:

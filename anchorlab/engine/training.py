@@ -227,6 +227,7 @@ class _Session:
         return len(self.population.members)
 
     def _checkpoint(self) -> None:
+        together = self._size()
         going_on = [member for member in self.population.members if member not in self.ends]
         for member in going_on:
             self.writers[member].checkpoint(self._saved(member))
@@ -243,7 +244,7 @@ class _Session:
         self.ends.clear()
         for member in going_on:
             self.writers[member].prune(self.step, keep_parameters=self.plan.keep_checkpoints)
-            self.writers[member].note("running", step=self.step, seconds=self._seconds())
+            self.writers[member].note("running", step=self.step, seconds=self._seconds(), members=together)
         self.noted = time.perf_counter()
 
     def _seconds(self) -> float:
@@ -264,7 +265,8 @@ class _Session:
     def _record_end(self, member: int, end: _End) -> None:
         writer = self.writers[member]
         self.population.problem.save(member, end.saved.parameters, writer.folder / "model")
-        writer.note(end.status, step=end.saved.step, seconds=self._seconds(), reason=end.reason)
+        together, step = self._size(), end.saved.step
+        writer.note(end.status, step=step, seconds=self._seconds(), members=together, reason=end.reason)
         writer.prune(end.saved.step, keep_parameters=self.plan.keep_checkpoints)
         self.monitor.report(Run.open(writer.folder).progress(self.plan.steps))
 
@@ -279,7 +281,7 @@ class _Session:
 
     def _interrupt(self) -> None:
         for member in self.population.members:
-            self.writers[member].note("interrupted", step=self.step, seconds=self._seconds())
+            self.writers[member].note("interrupted", step=self.step, seconds=self._seconds(), members=self._size())
             self.monitor.report(Run.open(self.writers[member].folder).progress(self.plan.steps))
         folders = [str(self.writers[member].folder) for member in self.population.members]
         shown = ", ".join(folders) if len(folders) <= 3 else f"{len(folders)} runs beside {folders[0]}"

@@ -51,9 +51,9 @@ class Condition(ABC):
     def left(self, at: At, u: Unknown, normals: Float[Tensor, "*batch n axes"]) -> Float[Tensor, "*batch n"]:
         """What should be equal to `target`; linear in u."""
 
+    @abstractmethod
     def target(self, at: At) -> Float[Tensor, "*batch n"]:
         """What it should be equal to."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,8 @@ class Box(Domain):
     def contains(self, points: Points) -> Bool[np.ndarray, " n"]:
         """Which points are between both ends of every axis."""
         low, high = self.bounds.T
-        return ((points >= low - _NEAR) & (points <= high + _NEAR)).all(1)  # type: ignore[no-any-return]
+        inside: Bool[np.ndarray, " n"] = np.all((points >= low - _NEAR) & (points <= high + _NEAR), axis=1)
+        return inside
 
     def sides(self, on: str = "boundary") -> list[tuple[int, int]]:
         """The sides that are meant: the axis, and 0 or 1 for its lower or upper end."""

@@ -60,6 +60,13 @@ class PDE:
                 raise InputError(f"equation: gives shape {list(one.shape)}, must be that of the points, [member, n]")
         return tuple(parts)
 
+    def condition_keys(self, condition: Condition) -> tuple[Key, ...]:
+        """The derivatives that a condition asks for."""
+        points = torch.tensor(self.domain.interior(4, _random()))
+        parts = Tracing(points, self.outputs)
+        condition.left(At(points, self.domain.names), self.unknown(parts), torch.ones_like(points))
+        return tuple(parts)
+
     def evaluate(
         self,
         function: Function,
@@ -71,7 +78,8 @@ class PDE:
         at = At(points, self.domain.names)
         arguments: list[Any] = [at, self.unknown(parts)]
         if self.coefficients:
-            arguments.append(Coefficients(coefficients, list(self.coefficients)))  # type: ignore[arg-type]
+            assert coefficients is not None
+            arguments.append(Coefficients(coefficients, list(self.coefficients)))
         if len(inspect.signature(function).parameters) != len(arguments):
             shown = "(at, u, coefficients)" if self.coefficients else "(at, u)"
             raise InputError(f"equation: must be a function of {shown}")
@@ -97,7 +105,7 @@ class PDE:
         """A few numbers that change when equation, conditions or exact solution do, for the run folder."""
         points = torch.tensor(self.domain.interior(3, _random()))[None]
         guess = torch.tensor([list(self.coefficients.values())]).double()
-        found = []  # type: ignore[var-annotated]
+        found: list[Tensor] = []
         for function in (self.equation, self.energy):
             if function is not None:
                 found += self.evaluate(function, points, Tracing(points, self.outputs), guess)

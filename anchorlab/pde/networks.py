@@ -204,7 +204,8 @@ def _last_parameters(run: Run) -> dict[str, Tensor]:
 
 
 def _solution(pde: PDE, method: NetworkMethod, seed: int, runs: Sequence[Run]) -> Solution:
-    history, steps, seconds = [], 0, 0.0  # type: ignore[var-annotated]
+    history: list[pd.DataFrame] = []
+    steps, seconds = 0, 0.0
     for run in runs:
         table = history_of(run)
         history.append(

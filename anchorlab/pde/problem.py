@@ -109,7 +109,7 @@ class ResidualProblem:
         pde = self.pde
         soft = [one for one in pde.conditions if not one.hard]
         inside = _Term("equation", None, pde.keys(self._function))
-        terms = [_Term(one.name, one, self._keys(one)) for one in soft]
+        terms = [_Term(one.name, one, pde.condition_keys(one)) for one in soft]
         size = len(self._collocation.interior_points(pde.domain, 0, 0)[0])
         first = Trial(self.network, pde.domain, pde.conditions, inside.keys)
         grouped: dict[tuple[Key, ...], list[_Term]] = {inside.keys: [inside]}
@@ -122,16 +122,6 @@ class ResidualProblem:
             _Group(Trial(self.network, pde.domain, pde.conditions, keys), members, [])
             for keys, members in grouped.items()
         ]
-
-    def _keys(self, condition: Condition) -> tuple[Key, ...]:
-        def left(at: At, u: object, *_: object) -> Tensor:
-            normals = torch.ones_like(at.points)
-            found = condition.left(at, u, normals)  # type: ignore[arg-type]
-            return found.new_zeros(at.points.shape[:-1])
-
-        # An equation says by the number of its arguments whether it reads coefficients.
-        two = lambda at, u: left(at, u)  # noqa: E731, PLW0108
-        return self.pde.keys((lambda at, u, c: left(at, u)) if self.pde.coefficients else two)
 
     def _is_linear(self) -> bool:
         """Whether the loss is a sum of squares that are linear in the net's parts, each at one point."""

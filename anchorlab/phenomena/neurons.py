@@ -53,7 +53,8 @@ class Neurons:
     def amplitudes(self) -> Float[np.ndarray, " neuron"]:
         """A_k = |a_k| ‖w_k‖."""
         lengths: Float[np.ndarray, " neuron"] = np.linalg.norm(self.weights, axis=1)
-        return np.abs(self.outputs) * lengths  # type: ignore[no-any-return]
+        amplitudes: Float[np.ndarray, " neuron"] = np.abs(self.outputs) * lengths
+        return amplitudes
 
     @cached_property
     def directions(self) -> Float[np.ndarray, "neuron inputs"]:

@@ -96,7 +96,7 @@ def run(
         claim=one.claim,
         values=tuple(measured.values),
         training_code=Counter(str(run.environment.get("code_version")) for run in study.trained),
-        core_seconds=round(seconds - study.training_seconds + sum(map(_wall_time, study.trained)), 1),
+        core_seconds=round(seconds - study.training_seconds + sum(map(_core_seconds, study.trained)), 1),
         machine=_machine(),
         command=_command(one, scale, replaced),
         diverged=sum(run.status == "diverged" for run in study.trained),
@@ -201,8 +201,9 @@ def _write(measured: Measured, figure: bytes, folder: Path) -> None:
         temporary.write_bytes(figure)
 
 
-def _wall_time(run: Run) -> float:
-    return float(run.environment["wall_time_seconds"])
+def _core_seconds(run: Run) -> float:
+    known = run.environment
+    return float(known.get("core_seconds", known["wall_time_seconds"]))
 
 
 def _machine() -> dict[str, Any]:

@@ -56,6 +56,14 @@ def test_run_folder_is_readable_without_the_package(sequences: Callable[..., Any
     assert not opened.model().training
 
 
+def test_members_share_the_core_that_trains_them(sequences: Callable[..., Any], tmp_path: Path) -> None:
+    (alone,) = run(sequences([0]), tmp_path / "alone")
+    assert alone.environment["core_seconds"] == alone.environment["wall_time_seconds"] > 0
+    together = run(sequences([0, 1, 2]), tmp_path / "together")
+    for one in together:
+        assert one.environment["core_seconds"] == pytest.approx(one.environment["wall_time_seconds"] / 3)
+
+
 def test_saved_model_gives_the_recorded_accuracy(sequences: Callable[..., Any], rows: Any, tmp_path: Path) -> None:
     (opened,) = run(sequences([0]), tmp_path)
     with torch.no_grad():

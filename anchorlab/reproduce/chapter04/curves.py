@@ -21,6 +21,7 @@ from anchorlab.phenomena.observers import (
 )
 from anchorlab.phenomena.spectra import spectrum
 
+from ..by_seed import by_seed
 from ..claims import Value
 
 TARGET = "target"
@@ -91,8 +92,8 @@ def error_table(runs: Mapping[Any, Run], names: tuple[str, ...] = ("seed",)) -> 
 def learned_at(errors: pd.DataFrame, limit: float) -> dict[int, dict[float, float]]:
     """By seed and k the step from which on Δ_F(k) is at most `limit`."""
     found: dict[int, dict[float, float]] = {}
-    for (seed, k), rows in errors.groupby(["seed", "k"]):
-        found.setdefault(int(seed), {})[float(k)] = settled_at(rows, limit)  # type: ignore[arg-type, call-overload]
+    for seed, own in by_seed(errors):
+        found[seed] = {k: settled_at(own[own["k"] == k], limit) for k in sorted(own["k"].unique().tolist())}
     return found
 
 

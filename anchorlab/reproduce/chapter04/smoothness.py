@@ -83,14 +83,15 @@ def _measure_plateau(study: Study) -> Measured:
         }
     )
     values, losses = [], []
-    low, _, middle, last = sines(points, (1,)), *settings["shown"]  # type: ignore[misc]
+    low = sines(points, (1,))
+    _, middle, last = settings["shown"]
     for seed, run in runs.items():
         found, history = outputs_on_grid(run), run.metrics()
         loss = history[(history["split"] == "train") & (history["metric"] == "loss")][["step", "value"]]
         losses.append(loss.assign(seed=seed))
         values += [
-            Value(seed, "only sin x", unexplained(found[middle], low) if middle in found else np.nan),  # type: ignore[has-type]
-            Value(seed, "all", unexplained(found[last], target) if last in found else np.nan),  # type: ignore[has-type]
+            Value(seed, "only sin x", unexplained(found[middle], low) if middle in found else np.nan),
+            Value(seed, "all", unexplained(found[last], target) if last in found else np.nan),
             Value(seed, "plateau", plateau(loss, height=0.5)),
         ]
     tables = {"outputs": output_table(runs[0], points, target, shown), "losses": pd.concat(losses, ignore_index=True)}

@@ -122,9 +122,11 @@ def order_values(errors: pd.DataFrame, learned: float) -> list[Value]:
         frequencies = sorted(found)
         steps = np.array([found[k] for k in frequencies])
         finite = np.isfinite(steps[0])
-        ranks = [pd.Series(one).rank() for one in (frequencies, steps)]
+        first, second = (pd.Series(one).rank().to_numpy() for one in (frequencies, steps))
         values += [
-            Value(seed, "order", float(np.corrcoef(*ranks)[0, 1]) if finite and len(set(steps)) > 1 else math.nan),  # type: ignore[call-overload]
+            Value(
+                seed, "order", float(np.corrcoef(first, second)[0, 1]) if finite and len(set(steps)) > 1 else math.nan
+            ),
             Value(seed, "highest after lowest", float(steps[-1] / max(steps[0], 1)) if finite else math.nan),
         ]
     return values

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from anchorlab.report.panels import COLOURS
 from anchorlab.report.style import finish, new_figure
 
+from ..by_seed import by_seed
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
@@ -64,7 +65,7 @@ def low_dominates(
 ) -> Bool[np.ndarray, " n"]:
     """Whether the gradient of the first frequency is the larger one in all parameters."""
     low, high = (log_gradients(weights, k, at) for k, at in zip(frequencies, targets, strict=True))
-    found: Bool[np.ndarray, " n"] = (low > high).all(1)  # type: ignore[assignment]
+    found: Bool[np.ndarray, " n"] = np.all(low > high, axis=1)
     return found
 
 
@@ -93,22 +94,22 @@ def _fraction(
 ) -> float:
     counts = [min(_CHUNK, settings["draws"] - start) for start in range(0, settings["draws"], _CHUNK)]
     drawn = (in_ball(count, settings["neurons"], radius, random) for count in counts)
-    return sum(int(low_dominates(one, frequencies, targets).sum()) for one in drawn) / settings["draws"]  # type: ignore[no-any-return]
+    return float(sum(low_dominates(one, frequencies, targets).sum() for one in drawn) / settings["draws"])
 
 
 def fraction_values(table: pd.DataFrame) -> list[Value]:
     """The fraction in the smallest ball, and how straight the log of the rest falls with 1/δ; NaN with no rest."""
     values = []
-    for seed, rows in table.groupby("seed"):
+    for seed, rows in by_seed(table):
         ordered = rows.sort_values("radius")
         rest = ordered[ordered["fraction"] < 1]
         line = math.nan
         if len(rest) >= 3 and rest["fraction"].nunique() > 1:
             line = float(np.corrcoef(1 / rest["radius"], np.log(1 - rest["fraction"]))[0, 1])
         values += [
-            Value(int(seed), "smallest ball", float(ordered["fraction"].iloc[0])),  # type: ignore[arg-type]
-            Value(int(seed), "largest ball", float(ordered["fraction"].iloc[-1])),  # type: ignore[arg-type]
-            Value(int(seed), "line", line),  # type: ignore[arg-type]
+            Value(seed, "smallest ball", float(ordered["fraction"].iloc[0])),
+            Value(seed, "largest ball", float(ordered["fraction"].iloc[-1])),
+            Value(seed, "line", line),
         ]
     return values
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from anchorlab.phenomena.neurons import Neurons, condensed_share, theoretical_boundary
 from anchorlab.report.style import BLUE, ORANGE, SMALL, VERMILLION, finish, new_figure
 
+from ..by_seed import by_seed
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
@@ -60,12 +61,12 @@ def sharpening_values(outside: pd.DataFrame) -> list[Value]:
     The geometric mean over the regime's cells; below 1, condensation becomes sharper with the width.
     """
     values = []
-    for seed, found in outside.groupby("seed"):
+    for seed, found in by_seed(outside):
         widths = found.pivot_table(index=["rate", "rate_ratio"], columns="width", values="outside").dropna()
-        logs = np.log(widths[widths.columns.max()] / widths[widths.columns.min()])
+        logs = (widths[widths.columns.max()] / widths[widths.columns.min()]).map(np.log)
         regimes = [regime(rate, ratio) for rate, ratio in widths.index]
-        ratios = np.exp(logs.groupby(regimes).mean())  # type: ignore[attr-defined]
-        values += [Value(int(seed), str(name), float(ratio)) for name, ratio in ratios.items()]  # type: ignore[arg-type]
+        means = logs.groupby(regimes).mean()
+        values += [Value(seed, str(name), math.exp(mean)) for name, mean in means.items()]
     return values
 
 

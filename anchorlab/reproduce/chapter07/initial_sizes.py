@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from anchorlab.phenomena.neurons import Neurons, condensed_share, relative_distance
 from anchorlab.report.style import BLUE, GREEN, GREY, SMALL, VERMILLION, finish, new_figure
 
+from ..by_seed import by_seed
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
@@ -55,12 +56,12 @@ def shape_values(curves: pd.DataFrame) -> list[Value]:
     `curves` has columns rate, seed, x, f.
     """
     values = []
-    for seed, found in curves.groupby("seed"):
+    for seed, found in by_seed(curves):
         shapes = {rate: Shape(rows["x"].to_numpy(), rows["f"].to_numpy()) for rate, rows in found.groupby("rate")}
         values += [
-            Value(int(seed), "jagged", shapes[LINEAR].bending / shapes[CRITICAL].bending),  # type: ignore[arg-type]
-            Value(int(seed), "smooth", shapes[CRITICAL].heavy_share),  # type: ignore[arg-type]
-            Value(int(seed), "piecewise", shapes[CONDENSED].heavy_share),  # type: ignore[arg-type]
+            Value(seed, "jagged", shapes[LINEAR].bending / shapes[CRITICAL].bending),
+            Value(seed, "smooth", shapes[CRITICAL].heavy_share),
+            Value(seed, "piecewise", shapes[CONDENSED].heavy_share),
         ]
     return values
 
@@ -121,7 +122,7 @@ def neuron_values(shares: pd.DataFrame) -> list[Value]:
     `order` is the smaller of the two steps in the condensed share from γ = 0.5 to 1 and from 1 to 1.75.
     """
     values = []
-    for seed, found in shares.groupby("seed"):
+    for seed, found in by_seed(shares):
         by_rate = found.set_index("rate")
         share = by_rate["end_share"]
         measured = {
@@ -131,7 +132,7 @@ def neuron_values(shares: pd.DataFrame) -> list[Value]:
             "condensed share": share[CONDENSED],
             "order": min(share[CRITICAL] - share[LINEAR], share[CONDENSED] - share[CRITICAL]),
         }
-        values += [Value(int(seed), quantity, float(value)) for quantity, value in measured.items()]  # type: ignore[arg-type]
+        values += [Value(seed, quantity, float(value)) for quantity, value in measured.items()]
     return values
 
 

@@ -1,7 +1,7 @@
 """The scaling exponent S_w over the plane of (γ, γ') on points of a line and on images (section 7.3.2, figure 7.5)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ def crossing_table(exponents: pd.DataFrame) -> pd.DataFrame:
 def fitted_values(distances: pd.DataFrame) -> list[Value]:
     """For every seed the share of networks that reached the target loss, on the data where it is smaller."""
     shares = distances["distance"].notna().groupby([distances["seed"], distances["data"]]).mean()
-    return [Value(int(seed), "fitted", float(share)) for seed, share in shares.groupby("seed").min().items()]  # type: ignore[call-overload]
+    return [Value(int(seed), "fitted", float(share)) for seed, share in _named(shares.groupby("seed").min())]
 
 
 def map_values(exponents: pd.DataFrame, crossings: pd.DataFrame) -> list[Value]:
@@ -102,11 +102,11 @@ def map_values(exponents: pd.DataFrame, crossings: pd.DataFrame) -> list[Value]:
     boundary = known["rate_ratio"].map(theoretical_boundary)
     away = (known["rate"] - boundary).abs() > _NEAR
     right = (known["exponent"] > 0) == (known["rate"] > boundary)
-    for (data, seed), share in right[away].groupby([known["data"], known["seed"]]).mean().items():  # type: ignore[misc]
-        values.append(Value(int(seed), f"{data} signs", float(share)))  # type: ignore[has-type]
+    for (data, seed), share in _named(right[away].groupby([known["data"], known["seed"]]).mean()):
+        values.append(Value(int(seed), f"{data} signs", float(share)))
     errors = (crossings["rate"] - crossings["boundary"]).abs().fillna(math.inf)
-    for (data, seed), error in errors.groupby([crossings["data"], crossings["seed"]]).mean().items():  # type: ignore[misc]
-        values.append(Value(int(seed), f"{data} boundary", float(error)))  # type: ignore[has-type]
+    for (data, seed), error in _named(errors.groupby([crossings["data"], crossings["seed"]]).mean()):
+        values.append(Value(int(seed), f"{data} boundary", float(error)))
     return values
 
 
@@ -117,7 +117,12 @@ def agreement_values(exponents: pd.DataFrame) -> list[Value]:
     if not {LINE, IMAGES} <= set(table.columns):
         return []
     same = (table[LINE] > 0) == (table[IMAGES] > 0)
-    return [Value(int(seed), "agreement", float(share)) for seed, share in same.groupby("seed").mean().items()]  # type: ignore[call-overload]
+    return [Value(int(seed), "agreement", float(share)) for seed, share in _named(same.groupby("seed").mean())]
+
+
+def _named(values: "pd.Series[Any]") -> Iterator[tuple[Any, float]]:
+    """A series as pairs of index and value."""
+    return zip(values.index.tolist(), values.tolist(), strict=True)
 
 
 def _figure(result: Mapping[str, pd.DataFrame]) -> Figure:
@@ -132,7 +137,8 @@ def _figure(result: Mapping[str, pd.DataFrame]) -> Figure:
         figure.colorbar(image, ax=axes, shrink=0.85).set_label("S_w", fontsize=SMALL)
         stars = crossings[crossings["data"] == data].groupby("rate_ratio")["rate"].mean()
         axes.plot(stars, stars.index, "*", color=BLACK, markersize=9, label="S_w = 0")
-        ratios = np.linspace(*axes.get_ylim(), 200)  # type: ignore[call-overload]
+        low, high = axes.get_ylim()
+        ratios = np.linspace(low, high, 200)
         axes.plot([theoretical_boundary(one) for one in ratios], ratios, "--", color=BLACK, label="theory")
         finish(axes, x="γ", y="γ'", title=names[data])
     figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=SMALL)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from anchorlab.phenomena.neurons import relative_distance, scaling_exponent
 from anchorlab.report.style import BLUE, GREY, SMALL, finish, new_figure
 
+from ..by_seed import by_seed
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
@@ -61,8 +62,8 @@ def slope_values(slopes: pd.DataFrame) -> list[Value]:
         Value(int(seed), f"slope at {rate:g}", float(exponent))
         for rate, seed, exponent in slopes[["rate", "seed", "exponent"]].itertuples(index=False)
     ]
-    errors = slopes.groupby("seed")["standard_error"].max()
-    return [*values, *(Value(int(seed), "standard error", float(error)) for seed, error in errors.items())]  # type: ignore[call-overload]
+    errors = [Value(seed, "standard error", float(rows["standard_error"].max())) for seed, rows in by_seed(slopes)]
+    return [*values, *errors]
 
 
 def _figure(result: Mapping[str, pd.DataFrame]) -> Figure:

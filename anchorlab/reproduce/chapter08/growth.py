@@ -15,6 +15,7 @@ from anchorlab.phenomena.fitting import parameters_of
 from anchorlab.phenomena.neurons import Neurons, active, condensed_groups
 from anchorlab.report.style import BLUE, GREY, SMALL, VERMILLION, finish, new_figure
 
+from ..by_seed import by_seed
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
@@ -117,11 +118,11 @@ def direction_table(found: Mapping[int, Learned]) -> pd.DataFrame:
 def direction_values(directions: pd.DataFrame) -> list[Value]:
     """For every seed the directions at the first snapshot and at the last, and by how many they grew in between."""
     values = []
-    for seed, rows in directions[directions["step"] > 0].groupby("seed"):
+    for seed, rows in by_seed(directions[directions["step"] > 0]):
         counts = rows.sort_values("step")["directions"]
         first, last = float(counts.iloc[0]), float(counts.iloc[-1])
         named = {"first": first, "last": last, "growth": last - first}
-        values += [Value(int(seed), quantity, value) for quantity, value in named.items()]  # type: ignore[arg-type]
+        values += [Value(seed, quantity, value) for quantity, value in named.items()]
     return values
 
 
@@ -166,12 +167,12 @@ def output_values(curves: pd.DataFrame) -> list[Value]:
     An error is the root mean square over x, relative to that of the target; columns seed, step, x, f, target.
     """
     values = []
-    for seed, rows in curves.groupby("seed"):
+    for seed, rows in by_seed(curves):
         squares = (rows["f"] - rows["target"]).pow(2).groupby(rows["step"]).mean()
         errors = np.sqrt(squares.sort_index() / rows["target"].pow(2).mean()).to_numpy()
         values += [
-            Value(int(seed), "error", float(errors[-1])),  # type: ignore[arg-type]
-            Value(int(seed), "rise", float((errors[1:] / errors[:-1]).max())),  # type: ignore[arg-type]
+            Value(seed, "error", float(errors[-1])),
+            Value(seed, "rise", float((errors[1:] / errors[:-1]).max())),
         ]
     return values
 
