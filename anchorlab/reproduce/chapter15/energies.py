@@ -1,6 +1,5 @@
 """Section 15.2.2: Deep Ritz on Poisson's equation, with Monte Carlo points and with a quadrature rule."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from anchorlab.report.style import finish, new_figure
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
-from .solving import draw_errors, histories, solved
+from .solving import draw_errors, final_error, histories, solved
 
 _RULES: Mapping[str, Mapping[str, Any]] = {
     "Monte Carlo": {"inside": "random", "resample_every": 1},
@@ -35,7 +34,7 @@ def _measure(study: Study) -> Measured:
         for rule in _RULES
     }
     values = [
-        Value(seed, case, math.inf if one.status == "diverged" else one.final["relative_l2"])
+        Value(seed, case, final_error(one))
         for case, solutions in found.items()
         for seed, one in zip(study.seeds, solutions, strict=True)
     ]

@@ -31,10 +31,13 @@ def _measure(study: Study) -> Measured:
     for place, seed in enumerate(study.seeds):
         own, network = (found[name][place] for name in found)
         errors = {name: solutions[place].final["relative_l2"] for name, solutions in parts.items()}
+        # A network that diverged is no rival that was beaten.
+        lost = network.status == "diverged"
+        gain = math.nan if lost else math.log10(network.best["relative_l2"] / own.final["relative_l2"])
         values += [
             Value(seed, "smooth", own.final["relative_l2"]),
-            Value(seed, "seconds", own.seconds / network.seconds),
-            Value(seed, "network", math.log10(network.best["relative_l2"] / own.final["relative_l2"])),
+            Value(seed, "seconds", math.nan if lost else own.seconds / network.seconds),
+            Value(seed, "network", gain),
             Value(seed, "parts", math.log10(errors["one part"] / errors["parts"])),
         ]
     return Measured(values=values, tables={"smooth": histories(found), "oscillating": histories(parts)})

@@ -14,7 +14,7 @@ from anchorlab.report.style import SMALL, TEXT, finish, new_figure
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
-from .solving import draw_errors, histories, solved
+from .solving import draw_errors, final_error, histories, solved
 
 _SIDE = 61
 
@@ -22,15 +22,16 @@ _SIDE = 61
 def _measure(study: Study) -> Measured:
     chosen = study.settings
     problem = pde.problem("holes", weight=chosen["boundary_weight"])
-    found = {}
-    for case, scales in (("multiscale", chosen["scales"]), ("plain", ())):
+    found, scales_of = {}, {"multiscale": chosen["scales"], "plain": ()}
+    for case, scales in scales_of.items():
         widths, activation = tuple(chosen["widths"]), chosen["activation"]
         network = pde.MLP(inputs=2, widths=widths, activation=activation, input_scales=tuple(map(float, scales)))
         found[case] = solved(study, case, problem, "ritz", network=network, **chosen["training"])
     values = []
     for case, solutions in found.items():
         for seed, one in zip(study.seeds, solutions, strict=True):
-            values.append(Value(seed, case, math.inf if one.status == "diverged" else one.final["relative_l2"]))
+            # A plain net that diverged has not shown that it cannot resolve the solution.
+            values.append(Value(seed, case, final_error(one, diverged=math.inf if scales_of[case] else math.nan)))
     return Measured(values=values, tables={"errors": histories(found), "maps": _maps(problem, found)})
 
 

@@ -1,6 +1,5 @@
 """Section 15.2.1: physics-informed networks on Poisson's, the heat and Burgers' equation, and an inverse problem."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from anchorlab.report.style import SMALL, finish, new_figure
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
-from .solving import draw_errors, histories, solved
+from .solving import draw_errors, final_error, histories, solved
 
 _COEFFICIENT = 2.0  # of `problems.inverse`
 
@@ -25,7 +24,7 @@ def _measure(study: Study) -> Measured:
         problem = pde.problem(chosen.pop("problem"), hard=chosen.pop("hard", False), weight=chosen.pop("weight", 1.0))
         found[case] = solved(study, case, problem, "pinn", **chosen)
     values = [
-        Value(seed, case, math.inf if one.status == "diverged" else one.final["relative_l2"])
+        Value(seed, case, final_error(one))
         for case, solutions in found.items()
         for seed, one in zip(study.seeds, solutions, strict=True)
     ]

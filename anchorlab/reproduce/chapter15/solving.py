@@ -1,5 +1,6 @@
 """Solving equations in a study: run folders of its own, and times that are counted as training."""
 
+import math
 import time
 from typing import Any
 
@@ -30,6 +31,11 @@ def solved(study: Study, name: str, problem: pde.PDE, method: str, **settings: A
     study.training_seconds += time.perf_counter() - began
     study.trained.extend(Run.open(one.folder) for one in found if one.folder is not None)
     return found
+
+
+def final_error(one: pde.Solution, *, diverged: float = math.inf) -> float:
+    """The last relative L2 error; `diverged`, which must not meet the condition, of a training that diverged."""
+    return diverged if one.status == "diverged" else one.final["relative_l2"]
 
 
 def histories(found: dict[str, list[pde.Solution]]) -> pd.DataFrame:
