@@ -194,15 +194,17 @@ def zero_crossings(exponents: pd.DataFrame) -> pd.DataFrame:
     """For every γ' the γ where S_w turns from negative to positive, by linear interpolation (the stars of figure 7.5).
 
     `exponents` has columns rate (γ), rate_ratio (γ'), exponent (S_w); cells without a value are passed over. Columns
-    rate_ratio, rate (NaN where the sign does not change so; the first change where there are more) and boundary, the
-    theoretical one. Raises InputError without these columns.
+    rate_ratio, rate (NaN where the sign does not change so, or no cell has a value; the first change where there are
+    more) and boundary, the theoretical one. Raises InputError without these columns.
     """
     missing = {"rate", "rate_ratio", "exponent"} - set(exponents.columns)
     if missing:
         raise InputError(f"exponents: has no column {', '.join(sorted(missing))}")
     rows = []
-    for ratio, cells in exponents.dropna(subset=["exponent"]).groupby("rate_ratio"):
-        rate, value = cells.sort_values("rate")[["rate", "exponent"]].to_numpy(dtype=float).T
+    # Grouped first: a γ' without any value has a row, too, without a crossing.
+    for ratio, cells in exponents.groupby("rate_ratio"):
+        known = cells.dropna(subset=["exponent"]).sort_values("rate")
+        rate, value = known[["rate", "exponent"]].to_numpy(dtype=float).T
         found = np.flatnonzero((value[:-1] < 0) & (value[1:] >= 0))
         crossing = math.nan
         if len(found):

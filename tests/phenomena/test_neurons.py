@@ -164,6 +164,10 @@ def test_crossings_are_interpolated():
     assert found["boundary"].to_dict() == {-0.5: 1.0, 0.0: 1.0, 0.5: 1.5}
     table.loc[(table["rate_ratio"] == 0) & (table["rate"] == 1.0), "exponent"] = math.nan
     assert zero_crossings(table).set_index("rate_ratio")["rate"][0.0] == pytest.approx(1.0)
+    table.loc[table["rate_ratio"] == 0, "exponent"] = math.nan
+    without = zero_crossings(table).set_index("rate_ratio")["rate"]
+    assert sorted(without.index) == [-0.5, 0.0, 0.5]
+    assert math.isnan(without[0.0])
 
 
 TWO = on_circle([0.0, 1.0], [1, 1], [1, 1])

@@ -1,22 +1,34 @@
 """Chapter 7: what is computed from planted tables, and trainings small enough to follow."""
 
 import math
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from anchorlab.errors import InputError
+from anchorlab.phenomena import Points
 from anchorlab.phenomena.neurons import Neurons, theoretical_boundary
 from anchorlab.reproduce import Value, chosen_settings, decide, get
-from anchorlab.reproduce.chapter07 import book, condensed_widths, initial_sizes, initializations, phase_plane
+from anchorlab.reproduce.chapter07 import (
+    book,
+    condensed_widths,
+    initial_sizes,
+    initializations,
+    phase_plane,
+    relative_distance,
+)
 from anchorlab.reproduce.chapter07.book import Cell, Trained, plane_fit, points, train_cells
 from anchorlab.reproduce.chapter07.relative_distance import TRAINING, slope_table, slope_values
 from anchorlab.reproduce.study import Study
 
 IDS = ("fig7.1", "fig7.3", "fig7.4", "fig7.5", "fig7.6", "fig7.7", "tab7.1")
+ALL_FITTED = [Value(seed, "fitted", 1.0) for seed in range(3)]
 RATES, RATIOS = (0.5, 1.0, 1.5, 2.0), (-0.5, 0.0, 0.5)
 
 
@@ -103,6 +115,67 @@ def test_a_cell_that_misses_the_target_is_not_fitted(tmp_path: Path):
     assert not found.fitted
 
 
+def test_the_share_that_fitted_is_that_of_each_seeds_networks():
+    neurons = spread(10, 0)
+    trained = {Cell(0.5, 0.0, 10, seed): Trained(neurons, neurons, fitted=seed != 4) for seed in range(6)}
+    assert book.fitted_values(trained, 3) == [Value(0, "fitted", 1.0), Value(1, "fitted", pytest.approx(2 / 3))]
+    assert [one.value for one in book.fitted_values(trained)] == [1, 1, 1, 1, 0, 1]
+
+
+def test_the_curvature_is_that_of_the_first_thousand_points(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Neurons, "largest_curvature", lambda self, inputs: asked.append(len(inputs)) or 1.0)
+    for rows in (30, 1500):
+        plane_fit(Cell(1.0, 0.0, 20, 0), points("digits", rows), TRAINING)
+    assert asked == [30, 1000]
+    plane_fit(Cell(0.5, 0.0, 20, 0), points("four points"), TRAINING)
+    assert asked[-1] == 4
+
+
+def test_the_curvature_of_some_of_the_points_is_near_that_of_all():
+    fit = plane_fit(Cell(0.5, -0.5, 50, 0), points("digits", 30), TRAINING)
+    start = Neurons.of({name: one[None] for name, one in fit.network.initialize(fit.initialization, 0).items()})
+    images = points("digits").inputs.double().numpy()
+    assert start.largest_curvature(images[:1000]) == pytest.approx(start.largest_curvature(images), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["fig7.5", "fig7.7"])
+def test_mnist_is_learned_from_as_many_images_at_the_paper_scale(name):
+    chosen = chosen_settings(name, "paper", {})
+    images = chosen.get("images", chosen)
+    assert (images["data"], images["rows"]) == ("mnist", 10_000)
+    assert "10 000 images of MNIST" in get(name).notes
+
+
+class Planted:
+    """Of a study: settings and seeds."""
+
+    def __init__(self, name: str, seeds: int = 3):
+        self.settings = {**chosen_settings(name, "smoke", {}), "seeds": seeds}
+        self.seeds = range(seeds)
+
+
+@pytest.mark.parametrize("name", ["fig7.1", "fig7.3", "fig7.4", "fig7.6", "fig7.7"])
+def test_nets_that_miss_the_target_decide_nothing(name, monkeypatch):
+    """One of the regimes is never fitted: the claim cannot hold, and nothing is measured of it."""
+
+    start, end = spread(360, 0), Neurons(3 * spread(0, 360).weights, np.ones(360))
+
+    def train(study: Planted, cells: Mapping[Cell, Points], training: object) -> dict[Cell, Trained]:
+        return {cell: Trained(start, end, fitted=cell.rate != 0.5) for cell in cells}
+
+    for module in (initial_sizes, relative_distance, condensed_widths):
+        monkeypatch.setattr(module, "train_cells", train)
+    one = get(name)
+    measured = one.measure(Planted(name))
+    decided = {found.condition.quantity: found for found in decide(one.claim, measured.values).conditions}
+    assert decided["fitted"].verdict == "fails"
+    lost = {"fig7.1": "jagged", "fig7.3": "linear distance", "fig7.4": "slope at 0.5"}.get(name, "linear")
+    assert decided[lost].values == ()
+    if name == "fig7.3":
+        assert decided["order"].values == ()
+
+
 # Figure 7.4
 
 
@@ -163,25 +236,30 @@ def test_the_share_that_fitted_is_that_of_the_worse_data():
 
 
 def test_a_map_of_the_theory_holds():
-    fitted = [Value(seed, "fitted", 1.0) for seed in range(3)]
     values = map_values(both(shift=0.05))
     found = by_name(values)
     assert found["line signs"] == found["images signs"] == found["agreement"] == 1
     assert found["line boundary"] == pytest.approx(0.05)
     assert found["images boundary"] == pytest.approx(0, abs=1e-12)
-    assert decide(get("fig7.5").claim, [*fitted, *values]).verdict == "holds"
+    assert decide(get("fig7.5").claim, [*ALL_FITTED, *values]).verdict == "holds"
 
 
 def test_a_shifted_boundary_fails():
     values = map_values(both(shift=0.4))
     assert by_name(values)["line boundary"] == pytest.approx(0.4)
-    assert decide(get("fig7.5").claim, [*(Value(s, "fitted", 1.0) for s in range(3)), *values]).verdict == "fails"
+    assert decide(get("fig7.5").claim, [*ALL_FITTED, *values]).verdict == "fails"
 
 
 def test_a_map_of_wrong_signs_fails_and_has_no_boundary():
     found = by_name(map_values(both(sign=-1)))
     assert found["line signs"] == found["agreement"] == 0
     assert found["line boundary"] == math.inf
+
+
+def test_a_ratio_without_any_exponent_has_no_boundary():
+    planted = both()
+    planted.loc[(planted["data"] == "line") & (planted["rate_ratio"] == 0.5), "exponent"] = math.nan
+    assert by_name(map_values(planted))["line boundary"] == math.inf
 
 
 def test_maps_agree_on_their_common_cells():
@@ -247,10 +325,10 @@ def test_jagged_smooth_and_piecewise_curves_are_told_apart():
     found = by_name(values)
     assert found["smooth"] == pytest.approx(8 / 399, rel=0.01)
     assert found["piecewise"] == pytest.approx(1)
-    assert decide(get("fig7.1").claim, values).verdict == "holds"
+    assert decide(get("fig7.1").claim, [*ALL_FITTED, *values]).verdict == "holds"
     swapped = initial_sizes.shape_values(curves(x**2, np.abs(x), x**2, x))
     assert by_name(swapped)["jagged"] == pytest.approx(4 / 2, rel=0.01)
-    assert decide(get("fig7.1").claim, swapped).verdict == "fails"
+    assert decide(get("fig7.1").claim, [*ALL_FITTED, *swapped]).verdict == "fails"
 
 
 def test_outputs_are_the_sum_of_the_neurons():
@@ -281,8 +359,8 @@ def test_neuron_values_go_by_regime():
     claim = get("fig7.3").claim
     good = initial_sizes.neuron_values(shares(0.06, 0.4, 0.95))
     assert by_name(good)["order"] == pytest.approx(0.34)
-    assert decide(claim, good).verdict == "holds"
-    assert decide(claim, initial_sizes.neuron_values(shares(0.3, 0.2, 0.95))).verdict == "fails"
+    assert decide(claim, [*ALL_FITTED, *good]).verdict == "holds"
+    assert decide(claim, [*ALL_FITTED, *initial_sizes.neuron_values(shares(0.3, 0.2, 0.95))]).verdict == "fails"
 
 
 # Figures 7.6 and 7.7
@@ -307,14 +385,17 @@ def test_sharpening_in_the_condensed_regime_alone(power, verdict):
     outside = pd.DataFrame(rows, columns=[*Cell._fields, "outside"])
     values = condensed_widths.sharpening_values(outside)
     assert by_name(values) == pytest.approx({"condensed": 100**-power, "critical": 1, "linear": 1})
-    assert decide(get("fig7.6").claim, values).verdict == verdict
-    assert decide(get("fig7.7").claim, values).verdict == verdict
+    assert decide(get("fig7.6").claim, [*ALL_FITTED, *values]).verdict == verdict
+    assert decide(get("fig7.7").claim, [*ALL_FITTED, *values]).verdict == verdict
 
 
 def test_what_is_outside_of_planted_heaps():
     neurons = spread(360, 3240)
     trained = {Cell(2.0, 0.0, 10, 0): Trained(neurons, neurons, fitted=True)}
     found = condensed_widths.outside_table(trained, initial_sizes.angle_share)
+    assert found["outside"].tolist() == [1]
+    moved = {Cell(2.0, 0.0, 10, 0): Trained(spread(3600, 0), neurons, fitted=True)}
+    found = condensed_widths.outside_table(moved, initial_sizes.angle_share)
     assert found["outside"].tolist() == pytest.approx([0.1], abs=0.01)
     missed = {Cell(2.0, 0.0, 10, 0): Trained(neurons, neurons, fitted=False)}
     assert condensed_widths.outside_table(missed, initial_sizes.angle_share)["outside"].isna().all()
@@ -325,3 +406,56 @@ def test_projections_on_the_diagonal():
     neurons = Neurons(weights, np.array([1.0, 1.0, 0.1]))
     assert condensed_widths.projections(neurons) == pytest.approx([1, -1, 0])
     assert condensed_widths.projection_share(neurons) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("share", [initial_sizes.angle_share, condensed_widths.projection_share])
+def test_neurons_that_do_not_move_do_not_sharpen_by_chance(share):
+    random = np.random.Generator(np.random.Philox(0))
+    trained = {}
+    for width in (200, 20_000):
+        inputs = 2 if share is initial_sizes.angle_share else 64
+        start = Neurons(random.normal(size=(width, inputs)), random.normal(size=width))
+        end = Neurons(start.weights + 0.001 * random.normal(size=start.weights.shape), start.outputs)
+        assert share(start) > 0
+        trained[Cell(0.5, 0.0, width, 0)] = Trained(start, end, fitted=True)
+    outside = {cell.width: 1 - share(found.end) for cell, found in trained.items()}
+    assert outside[20_000] > 1.1 * outside[200]  # what the places that are heavy by chance make of it
+    values = condensed_widths.sharpening_values(condensed_widths.outside_table(trained, share))
+    assert by_name(values) == {"linear": pytest.approx(1, abs=0.02)}
+
+
+def test_the_neurons_in_the_figure_are_chosen_at_random():
+    neurons = Neurons(np.column_stack([np.ones(4000), np.zeros(4000)]), np.linspace(0.001, 1, 4000))
+    shown = condensed_widths._shown(Cell(0.5, 0.0, 4000, 0), neurons, lambda found: found.angles)
+    assert len(shown) == 400
+    assert shown["height"].mean() == pytest.approx(0.5, abs=0.05)
+    assert shown.equals(condensed_widths._shown(Cell(0.5, 0.0, 4000, 0), neurons, lambda found: found.angles))
+
+
+def outside_cells(figure: Figure) -> None:
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_legends_cover_no_cells():
+    planted = both()
+    tables = {"exponents": planted, "crossings": phase_plane.crossing_table(planted)}
+    outside_cells(get("fig7.5").figure(tables))
+    neurons = pd.DataFrame(
+        [(rate, ratio, width, 0, 0.1, 0.5) for rate in RATES for ratio in RATIOS for width in (10, 100, 1000)],
+        columns=[*Cell._fields, "place", "height"],
+    )
+    outside_cells(get("fig7.7").figure({"neurons": neurons}))
+
+
+def test_no_name_in_table_7_1_is_crossed_by_the_boundary():
+    figure = get("tab7.1").figure({"initializations": initializations.rate_table((10**9, 10**12), 784, 0.75)})
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    boundary = axes.lines[-1].get_path().transformed(axes.lines[-1].get_transform())
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert len(boxes) == 4
+    assert not any(boundary.intersects_bbox(box, filled=False) for box in boxes.values())
+    assert not any(one.overlaps(other) for one, other in combinations(boxes.values(), 2))

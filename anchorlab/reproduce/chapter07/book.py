@@ -17,6 +17,7 @@ from anchorlab.phenomena.fitting import parameters_of
 from anchorlab.phenomena.neurons import Neurons
 from anchorlab.validation import check_known
 
+from ..claims import Condition, Value
 from ..study import Study
 
 FOUR_POINTS = ((-1.0, -1 / 3, 1 / 3, 1.0), (0.9, 0.1, 0.2, 0.6))
@@ -24,6 +25,7 @@ FOUR_POINTS = ((-1.0, -1 / 3, 1 / 3, 1.0), (0.9, 0.1, 0.2, 0.6))
 
 DataName = Literal["four points", "digits", "mnist"]
 _MNIST = "ylecun/mnist"
+_CURVATURE_ROWS = 1000  # their mean is that of all up to some percent, and a kernel of all of MNIST fits in no memory
 
 
 class Cell(NamedTuple):
@@ -81,12 +83,14 @@ def plane_fit(cell: Cell, data: Points, training: Mapping[str, Any]) -> Fit:
 
     Raw parameters follow eqs. 7.10 and 7.11 with the time times β₁β₂, which RD does not see. The learning rate is
     `stability` over the largest curvature on the way: that of the start, or of one condensed neuron that is as large as
-    the targets (2 rms(y) rms(x)), whichever is larger. So every cell follows the gradient flow closely.
+    the targets (2 rms(y) rms(x)), whichever is larger. So every cell follows the gradient flow closely. The curvature
+    is that over the first 1000 points, if there are more.
     """
     network = MLP(inputs=data.inputs.shape[1], widths=(cell.width,), activation="relu", bias=(True, False))
     initialization = Initialization.two_layer(cell.width, cell.rate, cell.rate_ratio)
     start = Neurons.of(_member(network, initialization, cell.seed))
-    curvature = max(start.largest_curvature(data.inputs.double().numpy()), _condensed_curvature(data))
+    inputs = data.inputs[:_CURVATURE_ROWS].double().numpy()
+    curvature = max(start.largest_curvature(inputs), _condensed_curvature(data))
     return Fit(
         network=network,
         initialization=initialization,
@@ -108,6 +112,19 @@ def train_cells(study: Study, cells: Mapping[Cell, Points], training: Mapping[st
     fits = {cell: plane_fit(cell, data, training) for cell, data in cells.items()}
     runs = study.fit(fits)
     return {cell: _trained(fits[cell], run, training["target_loss"]) for cell, run in runs.items()}
+
+
+def fitted_values(trained: Mapping[Cell, Trained], networks: int = 1) -> list[Value]:
+    """For every seed, of `networks` nets of each size, the share of its nets that reached the target loss."""
+    fitted: dict[int, list[bool]] = {}
+    for cell, found in trained.items():
+        fitted.setdefault(cell.seed // networks, []).append(found.fitted)
+    return [Value(seed, "fitted", sum(found) / len(found)) for seed, found in sorted(fitted.items())]
+
+
+def fitted_condition(at_least: float) -> Condition:
+    """That this share of the networks has to reach the target loss: nothing else is measured of those that do not."""
+    return Condition(quantity="fitted", text="share of networks that reached the target loss", at_least=at_least)
 
 
 def _trained(fit: Fit, run: Run, target: float) -> Trained:

@@ -43,10 +43,12 @@ def _measure(study: Study) -> Measured:
     chosen = study.settings
     problem = pde.problem("four-frequency", weight=2 * chosen["boundary_weight"])
     recorded = sorted({0, *chosen["handed_over"], *_spaced(chosen["network"]["steps"])})
-    networks = solved(
-        study, "network", problem, "ritz", inside="grid", keep_checkpoints=True, evaluate_at=recorded,
-        evaluate_every=chosen["network"]["steps"], **chosen["network"],
-    )  # fmt: skip
+    networks = []
+    for seed in study.seeds:  # one after the other: their times are compared with that of one iteration
+        networks += solved(
+            study, "network", problem, "ritz", seeds=[seed], inside="grid", keep_checkpoints=True,
+            evaluate_at=recorded, evaluate_every=chosen["network"]["steps"], **chosen["network"],
+        )  # fmt: skip
     components, races, direct = [], [], []
     with study.working("Jacobi's iteration"):
         for seed, network in zip(study.seeds, networks, strict=True):
@@ -212,14 +214,15 @@ def _figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 _LAPTOP: dict[str, Any] = {
     "seeds": 3,
-    "boundary_weight": 500.0,
+    "boundary_weight": 10.0,
     "network": {
-        "steps": 2000, "interior": 1001, "widths": [80, 80, 80], "learning_rate": 1e-3, "dtype": "float32",
+        "steps": 2000, "interior": 1001, "widths": [80, 80, 80], "learning_rate": 3e-3, "cosine": True,
+        "dtype": "float32",
     },
     "handed_over": [50, 150, 300, 500, 1000, 2000],
-    "grids": [201, 1001],
+    "grids": [201, 1001, 2001],
     "target": 0.01,
-    "most_iterations": 400_000,
+    "most_iterations": 2_000_000,
     "compared_nodes": 101,
     "compared_iterations": 8000,
 }  # fmt: skip
@@ -280,12 +283,14 @@ REPRODUCTIONS = (
         figure=_figure,
         notes=(
             "The section gives neither the network, nor β, nor the target. Target: a largest error of 0.01; the "
-            "race is decided on the finest grid, and the coarser one is in the tables. β = 500, so that the "
-            "boundary's error stays below the target. A component counts from the step on from which its relative "
-            "error stays below 0.1. Times are wall times on one machine, measuring left out. The direct sparse "
-            "solution of the same equations is in the table `direct` and in the figure: on a line it is faster "
-            "than all of them by orders of magnitude, so the hybrid is no way to solve this problem but an "
-            "illustration."
+            "race is decided on the finest grid, with the others in the tables. A hybrid needs 16 to 130 times fewer "
+            "iterations, but these are cheap: in seconds it is near Jacobi alone at 2001 nodes and behind at 1001 and "
+            "201 (behind at 1001 also with the lower learning rate 1e-3, chosen first). β = 10 as in arXiv 1901.06523: "
+            "the network alone then keeps an error of about 0.04 at the boundary, which the iteration removes; with "
+            "β = 500, chosen first, no network learned sin 4x in 2000 steps. A component counts from the step on from "
+            "which its relative error stays below 0.1. Times are wall times on one machine, measuring left out. The "
+            "direct sparse solution is in the table `direct` and in the figure: on a line it is faster than all of "
+            "them by orders of magnitude, so the hybrid is no way to solve this problem but an illustration."
         ),
     ),
 )

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,15 +16,17 @@ from anchorlab.report.style import SMALL, finish
 from ..study import Study
 
 
-def solved(study: Study, name: str, problem: pde.PDE, method: str, **settings: Any) -> list[pde.Solution]:
-    """A problem solved from all seeds of the study; finished runs are not repeated."""
+def solved(
+    study: Study, name: str, problem: pde.PDE, method: str, seeds: Sequence[int] | None = None, **settings: Any
+) -> list[pde.Solution]:
+    """A problem solved from all seeds of the study, or these; finished runs are not repeated."""
     known = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     began = time.perf_counter()
     found = pde.solve_seeds(
         problem,
         method,
         out=study.folder / name,
-        seeds=list(study.seeds),
+        seeds=list(study.seeds if seeds is None else seeds),
         progress=study.progress,
         figures=False,
         **known,
