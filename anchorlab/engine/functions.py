@@ -83,7 +83,7 @@ class FunctionProblem:
         device: torch.device | str = "cpu",
     ):
         for member in members:
-            _check(network, member, loss, gradient_weight)
+            check_points(network, member.splits, loss, gradient_weight)
         sizes = {tuple((name, len(points.inputs)) for name, points in member.splits.items()) for member in members}
         if len(sizes) != 1:
             raise InputError("points: members of one population need splits of the same names and sizes")
@@ -220,18 +220,19 @@ def _slopes(points: Points) -> Tensor:
     return points.inputs.new_zeros(len(points.inputs), 0, 0) if points.gradients is None else points.gradients
 
 
-def _check(network: MLP, member: FunctionMember, loss: FunctionLoss, gradient_weight: float) -> None:
-    if "train" not in member.splits:
+def check_points(network: MLP, splits: Mapping[str, Points], loss: FunctionLoss, gradient_weight: float) -> None:
+    """Raise InputError unless the network can learn these points: their shapes, numbers and classes."""
+    if "train" not in splits:
         raise InputError("splits: there must be one named 'train'")
-    for name, points in member.splits.items():
-        count, inputs = points.inputs.shape
-        wanted = (count, 1 if loss == "cross_entropy" else network.outputs)
+    for name, points in splits.items():
+        count = len(points.inputs)
+        wanted = (count, network.inputs), (count, 1 if loss == "cross_entropy" else network.outputs)
         if count == 0:
             raise InputError(f"split {name!r}: has no points")
-        if inputs != network.inputs or points.targets.shape != wanted:
+        if (points.inputs.shape, points.targets.shape) != wanted:
             raise InputError(
                 f"split {name!r}: inputs {list(points.inputs.shape)} and targets {list(points.targets.shape)} must be "
-                f"[n, {network.inputs}] and [n, {wanted[1]}]"
+                f"[n, {network.inputs}] and [n, {wanted[1][1]}]"
             )
         if not (points.inputs.isfinite().all() and points.targets.isfinite().all()):
             raise InputError(f"split {name!r}: an input or target is not finite")
@@ -239,7 +240,7 @@ def _check(network: MLP, member: FunctionMember, loss: FunctionLoss, gradient_we
             classes = points.targets
             if ((classes < 0) | (classes >= network.outputs) | (classes != classes.round())).any():
                 raise InputError(f"split {name!r}: classes must be whole numbers from 0 to {network.outputs - 1}")
-    train = member.splits["train"]
+    train = splits["train"]
     if gradient_weight and (
         train.gradients is None or train.gradients.shape != (*train.targets.shape, train.inputs.shape[1])
     ):

@@ -46,7 +46,8 @@ def iterate(
     direction is that of the two-loop recursion (Nocedal and Wright 2006, algorithm 7.4); its length, first `rate`, is
     halved or doubled until the loss has fallen enough and its slope is flatter (weak Wolfe conditions, by bisection).
     Without any pair the first length is min(1, 1 / |g|₁) times `rate`. A pair with a tiny y·s is not kept. A member
-    that finds no lower loss stays where it is and forgets its pairs.
+    that finds no lower loss stays where it is and forgets its pairs; so does one whose loss could fall by no more than
+    rounding.
 
     Returns loss and gradient at the new weights.
     """
@@ -58,10 +59,11 @@ def iterate(
     uphill = slope >= 0
     direction = torch.where(uphill, -gradient, direction)
     slope = torch.where(uphill, -(gradient * gradient).sum(1, keepdim=True), slope)
-    fresh = uphill | (_curvature(steps[0], changes[0]) == 0)
+    fresh = uphill | (_dot(steps[0], changes[0]) == 0)
     first = torch.where(fresh, (1 / gradient.abs().sum(1, keepdim=True)).clamp(max=1.0), 1.0) * rate
     start = weights.clone()
-    found, moved = _line_search(weights, start, here, evaluate, direction, slope, first, active)
+    worth_it = (-slope * first > torch.finfo(weights.dtype).eps * here.losses[:, None].abs())[:, 0]
+    found, moved = _line_search(weights, start, here, evaluate, direction, slope, first, active & worth_it)
     kept = moved[:, None]
     weights.copy_(torch.where(kept, weights, start))
     step = torch.where(kept, weights - start, 0.0)
@@ -75,22 +77,17 @@ def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "member 1"]:
     return (a * b).sum(1, keepdim=True)
 
 
-def _curvature(step: Tensor, change: Tensor) -> Float[Tensor, "member 1"]:
-    """y·s of a pair; 0 where there is none."""
-    return _dot(step, change)
-
-
 def _direction(steps: list[Tensor], changes: list[Tensor], gradient: Tensor) -> Tensor:
     """Minus the inverse Hessian's estimate times the gradient; a missing pair (y·s = 0) changes nothing."""
     q = -gradient
     inverses, alphas = [], []
     for step, change in zip(steps, changes, strict=True):
-        curvature = _curvature(step, change)
+        curvature = _dot(step, change)
         inverses.append(torch.where(curvature > 0, 1 / curvature, 0.0))
         alphas.append(inverses[-1] * _dot(step, q))
         q = torch.addcmul(q, alphas[-1], change, value=-1)
     squares = _dot(changes[0], changes[0])
-    q = q * torch.where(inverses[0] > 0, _curvature(steps[0], changes[0]) / squares, 1.0)
+    q = q * torch.where(inverses[0] > 0, _dot(steps[0], changes[0]) / squares, 1.0)
     for step, change, inverse, alpha in zip(steps[::-1], changes[::-1], inverses[::-1], alphas[::-1], strict=True):
         q = torch.addcmul(q, alpha - inverse * _dot(change, q), step)
     return q

@@ -1,16 +1,17 @@
 """Fit functions with fully connected nets: many at once, each in a run folder of its own."""
 
 import json
-import math
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import ConfigDict, InstanceOf, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from anchorlab.engine import (
@@ -27,67 +28,74 @@ from anchorlab.engine import (
     train_in_processes,
     train_population,
 )
-from anchorlab.engine.functions import FunctionLoss, FunctionMember, FunctionProblem, Points
+from anchorlab.engine.functions import FunctionLoss, FunctionMember, FunctionProblem, Points, check_points
 from anchorlab.engine.optimizers import OptimizerName
 from anchorlab.engine.progress import progress_bar_of_all
 from anchorlab.errors import InputError
 from anchorlab.models.mlp import MLP
 from anchorlab.models.mlp_initialization import Initialization
+from anchorlab.validation import checked
 
 _STACK_NUMBERS = 400_000  # of one layer of a population: more would leave a core's cache
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(allow_inf_nan=False))
 class Fit:
     """One network and how it is trained.
 
     - `network`, `initialization`, `seed`: the net, how its weights are drawn, and from which seed;
     - `data`: points by split; `train` is learned, the loss on the others is measured;
     - `loss`, `gradient_weight`, `batch_size` (None: the full batch): as in `FunctionProblem`;
-    - `optimizer`, `learning_rate`, `weight_decay`, `momentum`, `steps`: `adam`, `adamw`, `sgd`, or `gd`;
-      `schedule` replaces the constant learning rate;
+    - `optimizer`, `learning_rate`, `weight_decay`, `momentum`, `steps`: `adam`, `adamw`, `sgd`, `gd`, or `lbfgs` (the
+      full batch, no decay); the learning rate is 1e-3, or 1 for `lbfgs`; `schedule` replaces it;
     - `dtype`: `float32` or `float64`;
     - `evaluate_every` (default: a twentieth of the steps), `evaluate_at`: when to measure; `keep_checkpoints` keeps the
       parameters after each of these `evaluate_at`, of step 0 and of the last;
     - `observers`, `stopping`: what else is measured, and when to end early.
+
+    Raises InputError for a setting that is not allowed, and for points that do not fit the network.
     """
 
-    network: MLP
-    initialization: Initialization
-    data: Mapping[str, Points]
+    network: InstanceOf[MLP]
+    initialization: InstanceOf[Initialization]
+    data: InstanceOf[Mapping[str, Points]]
     seed: int = 0
     loss: FunctionLoss = "mse"
-    gradient_weight: float = 0.0
-    batch_size: int | None = None
+    gradient_weight: NonNegativeFloat = 0.0
+    batch_size: PositiveInt | None = None
     optimizer: OptimizerName = "adam"
-    learning_rate: float = 1e-3
-    schedule: Schedule | None = None
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    steps: int = 1000
+    learning_rate: PositiveFloat | None = None
+    schedule: InstanceOf[Schedule] | None = None
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: NonNegativeFloat = 0.0
+    steps: PositiveInt = 1000
     dtype: Literal["float32", "float64"] = "float32"
-    evaluate_every: int | None = None
-    evaluate_at: tuple[int, ...] = ()
+    evaluate_every: PositiveInt | None = None
+    evaluate_at: tuple[PositiveInt, ...] = ()
     keep_checkpoints: bool = False
-    observers: tuple[Observer, ...] = field(default=())
-    stopping: tuple[StoppingRule, ...] = field(default=())
+    observers: InstanceOf[tuple[Observer, ...]] = ()
+    stopping: InstanceOf[tuple[StoppingRule, ...]] = ()
 
     def __post_init__(self) -> None:
-        for name, value in (("learning_rate", self.learning_rate), ("steps", self.steps)):
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name}={value}: must be positive")
-        if self.evaluate_every is not None and self.evaluate_every < 1:
-            raise InputError(f"evaluate_every={self.evaluate_every}: must be at least 1")
+        check_points(self.network, self.data, self.loss, self.gradient_weight)
+        if self.optimizer == "lbfgs" and (self.batch_size or self.weight_decay or self.momentum):
+            raise InputError("optimizer='lbfgs': must have neither batch_size nor weight_decay nor momentum")
+
+    @property
+    def rates(self) -> Schedule:
+        """The learning rate over the steps."""
+        return self.schedule or Schedule.constant(self.learning_rate or (1.0 if self.optimizer == "lbfgs" else 1e-3))
 
     def record(self) -> dict[str, Any]:
         """All settings for the run folder; data by a hash of their numbers."""
-        plain = ("seed", "loss", "gradient_weight", "batch_size", "optimizer", "learning_rate", "weight_decay")
+        plain = ("seed", "loss", "gradient_weight", "batch_size", "optimizer", "weight_decay")
         more = ("momentum", "steps", "dtype", "evaluate_every", "evaluate_at", "keep_checkpoints")
         return {
             "network": asdict(self.network),
             "initialization": asdict(self.initialization),
             **{name: getattr(self, name) for name in (*plain, *more)},
-            "schedule": None if self.schedule is None else asdict(self.schedule),
+            "schedule": asdict(self.rates),
             "observers": [repr(one) for one in self.observers],
             "stopping": [repr(one) for one in self.stopping],
             "data_hash": {name: _digest(points) for name, points in self.data.items()},
@@ -101,7 +109,6 @@ class Fit:
         own = (
             "seed",
             "initialization",
-            "learning_rate",
             "schedule",
             "weight_decay",
             "momentum",
@@ -109,7 +116,8 @@ class Fit:
             "stopping",
         )
         record = {name: value for name, value in self.record().items() if name not in own}
-        return repr((record, [(name, len(points.inputs)) for name, points in self.data.items()]))
+        sizes = [(name, len(points.inputs), points.gradients is None) for name, points in self.data.items()]
+        return repr((record, sizes))
 
 
 def train_fits(
@@ -152,7 +160,7 @@ def train_population_of_fits(members: Sequence[tuple[Fit, Path]], monitor: Monit
     settings = [
         OptimizerSettings(
             one.optimizer,
-            one.schedule or Schedule.constant(one.learning_rate),
+            one.rates,
             weight_decay=one.weight_decay,
             momentum=one.momentum,
         )
@@ -183,12 +191,8 @@ def _shared(members: Sequence[tuple[Fit, Path]]) -> list[tuple[Fit, Path]]:
     for one, folder in members:
         key = json.dumps(one.record()["data_hash"])
         data = held.setdefault(key, one.data)
-        found.append((one if data is one.data else _with_data(one, data), folder))
+        found.append((one if data is one.data else replace(one, data=data), folder))
     return found
-
-
-def _with_data(one: Fit, data: Mapping[str, Points]) -> Fit:
-    return Fit(**{name: value for name, value in vars(one).items() if name != "data"}, data=data)
 
 
 def _cut(group: Sequence[tuple[Fit, Path]], members_at_once: int | None) -> list[list[tuple[Fit, Path]]]:

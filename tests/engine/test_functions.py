@@ -206,16 +206,58 @@ def test_points_that_do_not_fit_the_net_are_refused(splits: dict[str, Points], m
         FunctionProblem(MLP(inputs=1, widths=(3,)), [FunctionMember(splits, Initialization.by_rate(0.5), 0)])
 
 
-def test_fits_with_wrong_numbers_are_refused(tmp_path: Path) -> None:
-    x = torch.zeros(2, 1)
-    known: dict[str, Any] = {
-        "network": MLP(inputs=1, widths=(2,)),
-        "initialization": Initialization.by_rate(1),
-        "data": {"train": Points(x, x)},
-    }
-    with pytest.raises(InputError, match="learning_rate=0: must be positive"):
-        Fit(**known, learning_rate=0)
-    with pytest.raises(InputError, match="steps=-1: must be positive"):
-        Fit(**known, steps=-1)
+KNOWN: dict[str, Any] = {
+    "network": MLP(inputs=1, widths=(2,)),
+    "initialization": Initialization.by_rate(1),
+    "data": {"train": Points(torch.zeros(2, 1), torch.zeros(2, 1))},
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"learning_rate": 0}, "learning_rate=0: input should be greater than 0"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf: input should be a finite number"),
+        ({"steps": -1}, "steps=-1: input should be greater than 0"),
+        ({"steps": 1.5}, "steps=1.5: input should be a valid integer"),
+        ({"optimizer": "adamm"}, "optimizer='adamm': input should be 'adamw', 'adam', 'sgd', 'gd' or 'lbfgs'"),
+        ({"loss": "mae"}, "loss='mae': input should be 'mse', 'half_mse' or 'cross_entropy'"),
+        ({"dtype": "float16"}, "dtype='float16': input should be 'float32' or 'float64'"),
+        ({"evaluate_at": (0,)}, "evaluate_at.0=0: input should be greater than 0"),
+        ({"momentun": 0.9}, "setting: unknown value 'momentun'; did you mean 'momentum'?"),
+        ({"optimizer": "lbfgs", "batch_size": 1}, "optimizer='lbfgs': must have neither batch_size nor"),
+        (
+            {"data": {"train": Points(torch.zeros(2), torch.zeros(2))}},
+            r"inputs \[2\] and targets \[2\] must be \[n, 1\]",
+        ),
+    ],
+)
+def test_fits_with_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Fit(**{**KNOWN, **wrong})
+
+
+def test_no_fits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are none"):
         train_fits({}, tmp_path)
+
+
+def test_lbfgs_fits_starts_with_whole_steps(tmp_path: Path) -> None:
+    x = torch.linspace(-1, 1, 20)[:, None]
+    fit = Fit(
+        network=MLP(inputs=1, widths=(10,)),
+        initialization=Initialization.named("xavier"),
+        data={"train": Points(x, torch.sin(x))},
+        optimizer="lbfgs",
+        steps=40,
+        dtype="float64",
+    )
+    (run,) = train_fits({"one": fit}, tmp_path, progress=False)
+    assert run.final("train", metric="loss") <= 1e-5
+
+
+def test_fits_with_and_without_slopes_are_trained_apart(tmp_path: Path) -> None:
+    x = torch.linspace(-1, 1, 5)[:, None]
+    points = {"with": Points(x, x, torch.ones(5, 1, 1)), "without": Points(x, x)}
+    fits = {name: Fit(**{**KNOWN, "data": {"train": one}}, steps=2) for name, one in points.items()}
+    assert len(train_fits(fits, tmp_path, progress=False)) == 2

@@ -163,3 +163,20 @@ def test_decay_and_clipping_are_refused(wrong: dict[str, float]) -> None:
     settings = OptimizerSettings("lbfgs", Schedule.constant(1.0), **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="optimizer='lbfgs': must have neither weight_decay nor clip_norm"):
         Population(Valleys([0]), [settings])
+
+
+def test_a_member_at_its_minimum_looks_at_its_loss_no_more_than_needed() -> None:
+    class Counted(Valleys):
+        looks = 0
+
+        def loss(self, parameters: Mapping[str, Tensor], batch: tuple[Tensor, ...]) -> Tensor:
+            self.looks += 1
+            return super().loss(parameters, batch)
+
+    problem = Counted(range(3), "quadratic")
+    population = trained(problem, 60)
+    before, problem.looks = {m: population.member_parameters(m)["x"] for m in range(3)}, 0
+    population.advance(60, 10)
+    assert problem.looks <= 20  # 20 trials a step before
+    for member, x in before.items():
+        torch.testing.assert_close(population.member_parameters(member)["x"], x, rtol=0, atol=1e-8)
