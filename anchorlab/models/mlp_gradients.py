@@ -53,7 +53,9 @@ def write_gradients(
             gradient = _through(network.activation_names[number], gradient, slopes[number], keep=network.residual)
         _write_weight(network, number, read[number], gradient, places[f"layers.{number}.weight"])
         if bias is not None:
-            torch.sum(gradient, 1, out=places[f"layers.{number}.bias"].view(len(losses) * copies, -1))
+            # A place may be a part of a larger tensor: only its last axis can be viewed as two.
+            place = places[f"layers.{number}.bias"].unflatten(-1, (copies, -1))
+            torch.sum(gradient.unflatten(0, (-1, copies)), 2, out=place)
         if number:
             before = gradient * weight.mT if weight.shape[-1] == 1 else torch.bmm(gradient, weight.mT)
             skips = network.residual and 0 < number < len(network.widths)

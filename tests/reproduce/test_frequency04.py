@@ -2,25 +2,26 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from anchorlab import reproduce
 from anchorlab.engine.store import find_runs
-from anchorlab.errors import InputError
-from anchorlab.phenomena import Initialization, Points, fitting
+from anchorlab.phenomena import Initialization, fitting
 from anchorlab.phenomena.spectra import peaks, spectrum
 from anchorlab.report.style import png
 from anchorlab.reproduce import running
-from anchorlab.reproduce.chapter04 import activations, dominance, early_stopping, pictures, smoothness, staircase
+from anchorlab.reproduce.chapter04 import activations, smoothness, staircase
 from anchorlab.reproduce.chapter04.curves import (
+    error_table,
     initialization,
     looks,
+    outputs_after,
     periodic,
     ratio_values,
     spectrum_table,
@@ -114,23 +115,54 @@ def test_spectra_of_planted_curves() -> None:
     found = spectrum_table(table, 5).set_index("k")["amplitude"]
     assert found.index.max() == pytest.approx(5)
     assert found.round(6).tolist() == [0, 0, 0.5, 0, 0, 2]
+    both = pd.concat([table, table.assign(step="nothing", value=np.nan)])
+    assert set(spectrum_table(both, 5)["step"]) == {"3"}
+    assert spectrum_table(table.assign(curve="a"), by="curve")["curve"].eq("a").all()
 
 
-def test_a_smooth_line_has_the_way_of_the_sine_and_a_wild_one_more() -> None:
+def sizes(value: np.ndarray) -> dict[str, float]:
+    """The measures of a curve at 20 places for each of 16 samples."""
     x = periodic(16 * 20)[:, 0].numpy()
-    smooth = smoothness.size_values(0, "a", pd.DataFrame({"x": x, "value": np.sin(x)}), 16)
-    assert by_quantity(smooth) == {"error of a": pytest.approx(0), "variation of a": pytest.approx(1)}
-    wiggle = np.sin(8 * (x + math.pi))  # 0 at every sample
-    found = by_quantity(smoothness.size_values(0, "a", pd.DataFrame({"x": x, "value": np.sin(x) + wiggle}), 16))
-    assert found["error of a"] == pytest.approx(0, abs=1e-20)
-    assert found["variation of a"] > 5
+    return by_quantity(smoothness.size_values(0, "a", pd.DataFrame({"x": x, "value": value}), 16))
 
 
-def test_a_plateau_is_where_the_loss_stays() -> None:
-    steps = [0, 1, 10, 100, 1000]
-    assert smoothness.plateau(pd.DataFrame({"step": steps, "value": [3, 0.55, 0.5, 0.45, 0.01]}), 0.5) == 100
-    assert smoothness.plateau(pd.DataFrame({"step": steps, "value": [3, 1, 0.5, 0.2, 0.01]}), 0.5) == 1
-    assert math.isnan(smoothness.plateau(pd.DataFrame({"step": steps, "value": [3, 2, 1, 0.2, 0.1]}), 0.5))
+def test_the_sine_is_smooth_but_waves_and_stairs_through_its_samples_are_not() -> None:
+    x = periodic(16 * 20)[:, 0].numpy()
+    assert sizes(np.sin(x)) == {"error of a": pytest.approx(0), "slope of a": pytest.approx(1, abs=1e-3)}
+    for wild in (np.sin(x) + np.sin(8 * (x + math.pi)), np.sin(x[np.arange(len(x)) // 20 * 20])):
+        found = sizes(wild)
+        assert found["error of a"] == pytest.approx(0, abs=1e-20)
+        assert found["slope of a"] > 5
+
+
+def test_beyond_the_last_sample_a_net_may_be_as_steep_as_it_likes() -> None:
+    value = np.sin(periodic(16 * 20)[:, 0].numpy())
+    value[-19:] = 9
+    assert sizes(value)["slope of a"] == pytest.approx(1, abs=1e-3)
+
+
+def plateau(loss: Callable[[np.ndarray], np.ndarray]) -> float:
+    steps = np.array([0, *looks(100_000)])
+    return smoothness.plateau(pd.DataFrame({"step": steps, "value": loss(steps.astype(float))}), 0.5)
+
+
+def test_a_plateau_is_longer_than_the_falls_around_it() -> None:
+    long = plateau(lambda t: 0.5 * np.exp(-t / 3e4) + 2 / (1 + t))
+    assert long > 3
+    assert plateau(lambda t: 0.5 * np.exp(-t / 300) + 2 / (1 + t)) < long
+
+
+@pytest.mark.parametrize("power", [0.2, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_no_power_law_has_a_plateau(power: float, scale: float) -> None:
+    assert plateau(lambda t: 3 * (1 + t / scale) ** -power) < 1.2
+    assert plateau(lambda t: 3 * np.exp(-t / scale / 10)) < 1
+
+
+def test_a_plateau_needs_a_fall_on_both_sides() -> None:
+    assert plateau(lambda t: 0.5 + 2 / (1 + t)) == 0
+    assert math.isnan(plateau(lambda t: 0.5 * np.exp(-t / 3e4)))
+    assert math.isnan(plateau(lambda t: t * math.nan))
 
 
 def test_the_staircase_has_three_levels_and_falling_peaks() -> None:
@@ -160,12 +192,15 @@ def test_a_sine_has_the_outline_but_none_of_the_jumps() -> None:
 
 def test_order_is_a_rank_correlation() -> None:
     found = by_quantity(staircase.order_values(errors_of({1: 10, 5: 100, 7: 400, 11: 5000}, seed=0), 0.5))
-    assert found == {"order": pytest.approx(1), "highest after lowest": math.inf}
+    assert found == {"order": pytest.approx(1), "highest after lowest": math.inf, "highest at the end": 1}
     turned = by_quantity(staircase.order_values(errors_of({1: 400, 5: 100, 7: 20}, seed=0), 0.5))
     assert turned["order"] == pytest.approx(-1)
     assert turned["highest after lowest"] == pytest.approx(15 / 395)
+    assert turned["highest at the end"] == 0
     never = by_quantity(staircase.order_values(errors_of({1: 5000, 5: 5000}, seed=0), 0.5))
-    assert all(map(math.isnan, never.values()))
+    assert all(math.isnan(never[name]) for name in ("order", "highest after lowest"))
+    unknown = staircase.order_values(errors_of({1: 10, 5: 100}, seed=0).assign(error=math.nan), 0.5)
+    assert all(math.isnan(value.value) for value in unknown)
 
 
 def test_order_of_nets_compares_the_highest_with_the_lowest() -> None:
@@ -182,114 +217,45 @@ def test_order_of_nets_compares_the_highest_with_the_lowest() -> None:
     assert math.isnan(found["c: order"])
 
 
-def test_early_stopping_on_planted_outputs() -> None:
-    points, dense = periodic(32), periodic(32 * 8)
-    data = early_stopping.noisy_sine(points, dense, 0.5, seed=3)
-    losses = pd.DataFrame({"step": [0, 10, 100], "train": [1.0, 0.3, 0.0], "test": [0.9, 0.1, 0.4]})
-    noisy = data["train"].targets.repeat_interleave(8, 0)
-    found = by_quantity(early_stopping.stopping_values(0, losses, torch.sin(dense), noisy, data["train"]))
-    assert found == {
-        "end over best": pytest.approx(4),
-        "when": 0.1,
-        "low at best": pytest.approx(0, abs=1e-12),
-        "high at best": pytest.approx(0, abs=1e-12),
-        "high at end": pytest.approx(1),
-    }
-    turned = by_quantity(early_stopping.stopping_values(0, losses, noisy, torch.sin(dense), data["train"]))
-    assert turned["high at best"] == pytest.approx(1)
-    assert turned["low at best"] > 0.01
+def planted_run(outputs: torch.Tensor, *, step: int = 10, status: str = "finished") -> Any:
+    """What is read of a run: outputs at the end, and Δ_F of frequencies 1 and 5, which falls at steps 2 and 8."""
+    rows = [(step, "", f"point={place}", "output", value) for place, value in enumerate(outputs[:, 0].tolist())]
+    rows += [(at, "", f"k={k}", "frequency_error", float(at < k * 2)) for at in range(step + 1) for k in (1, 4)]
+    metrics = pd.DataFrame(rows, columns=["step", "split", "group", "metric", "value"])
+    return SimpleNamespace(status=status, folder=Path("run"), metrics=lambda: metrics)
 
 
-def test_noise_is_that_of_the_seed() -> None:
-    points = periodic(20)
-    first, again, other = (early_stopping.noisy_sine(points, points, 0.3, seed)["train"].targets for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(early_stopping.noisy_sine(points, points, 0.0, 0)["train"].targets, torch.sin(points))
+def nets_of(monkeypatch: pytest.MonkeyPatch, points: int, **runs: Any) -> dict[str, float]:
+    """The measures of planted nets on `points` samples."""
+    settings = {"points": points, "nets": dict.fromkeys(runs), "learned": 0.5, "training": {"steps": 10}}
+    monkeypatch.setattr(activations, "fit_nets", lambda study: {(name, 0): run for name, run in runs.items()})
+    return by_quantity(activations.measure_nets(SimpleNamespace(settings=settings)).values)  # type: ignore[arg-type]
 
 
-def test_the_transform_of_the_parity_is_eq_4_4() -> None:
-    assert dominance.parity_deviation(4, seed=0) < 1e-13
-    frequency = torch.full((1, 3), 0.25, dtype=torch.float64)
-    assert dominance.parity_transform(frequency).item() == pytest.approx((-1j) ** 3)
+def test_nets_are_tested_between_the_samples_and_not_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = periodic(20 * 20)
+    right = activations.sines(dense, activations.FREQUENCIES)
+    wave, beyond = right.clone(), right.clone()
+    wave += torch.sin(10 * (dense + math.pi))  # 0 at every sample
+    beyond[-19:] = 9
+    found = nets_of(monkeypatch, 20, wave=planted_run(wave), beyond=planted_run(beyond))
+    assert found["wave: train error"] == pytest.approx(0, abs=1e-20)
+    assert found["wave: test error"] == pytest.approx(1 / 3, rel=0.1)
+    assert found["beyond: test error"] == 0
+    assert found["wave: order"] == pytest.approx(7.5 / 1.5)
 
 
-def test_parity_points_are_all_once() -> None:
-    data = dominance.parity_data({"inputs": 5, "train": 10}, 4, seed=1)
-    assert len({tuple(row) for row in data.inputs.tolist()}) == 32
-    assert torch.equal(data.targets[:, 0], data.inputs.prod(1))
-    assert [len(one.inputs) for one in data.splits.values()] == [10, 22]
-    assert not torch.equal(data.inputs, dominance.parity_data({"inputs": 5, "train": 10}, 4, seed=2).inputs)
+def test_nothing_is_read_from_a_net_that_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = activations.sines(periodic(20 * 20), activations.FREQUENCIES)
+    run = planted_run(right, status="diverged")
+    found = nets_of(monkeypatch, 20, a=run)
+    assert set(found) == {"a: order", "a: train error", "a: test error"}
+    assert all(map(math.isnan, found.values()))
+    assert outputs_after(run, (10,), right)[10].isnan().all()
+    assert error_table({0: run})["error"].isna().all()
 
 
-def test_bands_of_planted_spectra() -> None:
-    frequency = list(range(9))
-    curves = {dominance.ALL: [4] * 3 + [9] * 3 + [1] * 3, dominance.NET: [2] * 3 + [9] * 3 + [3] * 3}
-    curves["difference"] = [1] * 9
-    table = pd.concat([pd.DataFrame({"curve": c, "frequency": frequency, "amplitude": a}) for c, a in curves.items()])
-    assert by_quantity(dominance.band_values("x", 0, table)) == {
-        "x: high over low": 0.25,
-        "x: low error": 0.25,
-        "x: low": 0.5,
-        "x: high": 3,
-    }
-
-
-def wave(side: int, k: int) -> torch.Tensor:
-    row = torch.sin(2 * math.pi * k * torch.arange(side, dtype=torch.float64) / side)
-    return row.expand(side, side)
-
-
-def test_errors_by_band_are_those_that_were_planted() -> None:
-    picture = wave(32, 1) + wave(32, 4).T + wave(32, 10)
-    output = wave(32, 1) + 0.5 * wave(32, 4).T
-    assert pictures.band_errors(picture, output)["error"].tolist() == pytest.approx([0, 0.5, 1])
-
-
-def test_bands_are_compared_with_the_one_below() -> None:
-    table = pd.concat([errors_of({0: at}, band=band) for band, at in (("low", 100), ("middle", 300), ("high", 5000))])
-    found = by_quantity(pictures.detail_values(0, table, 0.5))
-    assert found == {"middle after low": pytest.approx(295 / 95), "high after middle": math.inf}
-
-
-def test_columns_are_learned_in_turn() -> None:
-    picture = torch.arange(16, dtype=torch.float64).view(4, 4)
-    splits = pictures.column_splits(picture)
-    assert splits["train"].targets[:, 0].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
-    assert splits["test"].inputs[0].tolist() == pytest.approx([-1 / 3, -1])
-    corner = pictures.pixels(picture)
-    assert corner.inputs[-1].tolist() == [1, 1]
-    assert corner.inputs[1].tolist() == pytest.approx([-1 / 3, -1])  # x goes along a row
-
-
-def test_a_picture_of_the_user_is_its_middle_in_grey(tmp_path: Path) -> None:
-    shades = np.zeros((20, 40, 3), dtype=np.uint8)
-    shades[:, 10:20] = 255
-    Image.fromarray(shades).save(tmp_path / "one.png")
-    found = pictures.open_picture(str(tmp_path / "one.png"), 4)
-    assert found[0].tolist() == [1, 1, -1, -1]
-    assert pictures.open_picture(None, 8).shape == (8, 8)
-
-
-@pytest.mark.parametrize("side", [3, 7, 0])
-def test_a_picture_needs_an_even_side(side: int) -> None:
-    with pytest.raises(InputError, match=f"^side={side}: must be an even number of pixels, at least 4$"):
-        pictures.open_picture(None, side)
-
-
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no")
-    for path in (tmp_path / "text.png", tmp_path / "none.png", tmp_path):
-        with pytest.raises(InputError, match=f"^picture='{path}': cannot be read; must be the path of a picture$"):
-            pictures.open_picture(str(path), 8)
-
-
-@pytest.mark.parametrize(
-    ("make", "settings", "highest"),
-    [(dominance.parity_data, {"inputs": 3}, 7), (dominance.digit_data, {"highest": 4.0}, 1796)],
-)
-def test_some_points_must_be_left_to_test(make: Callable[..., Any], settings: dict[str, Any], highest: int) -> None:
-    for train in (0, highest + 1):
-        with pytest.raises(InputError, match=f"^train={train}: must be from 1 to {highest}, one less than all"):
-            make({**settings, "train": train}, 4, 0)
-    assert isinstance(make({**settings, "train": highest}, 4, 0).splits["test"], Points)
+def test_outputs_that_were_not_reached_are_unknown() -> None:
+    found = outputs_after(planted_run(torch.ones(3, 1), step=10), (10, 20), torch.zeros(3, 1))
+    assert found[10].tolist() == [[1], [1], [1]]
+    assert found[20].isnan().all()

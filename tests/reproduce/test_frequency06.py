@@ -74,12 +74,30 @@ def test_speed_is_compared_by_frequency() -> None:
     assert found["speed-up of 1"] == 1
     assert found["speed-up of 5"] == pytest.approx(805 / 205)
     assert found["delay left"] == pytest.approx(205 / 805)
-    never = pd.concat(
-        [errors_of(gradient.PLAIN, {1: 105, 5: 5000}), errors_of(gradient.WITH, {1: 105, 5: 5000})], ignore_index=True
-    )
-    found = {one.quantity: one.value for one in gradient.speed_values(never, 0.5)}
-    assert math.isnan(found["speed-up of 5"])
-    assert math.isnan(found["delay left"])
+
+
+@pytest.mark.parametrize(
+    ("plain", "with_them", "speed_up", "delay_left"),
+    [
+        ({1: 105, 5: 5000}, {1: 105, 5: 5000}, math.nan, math.inf),
+        ({1: 105, 5: 805}, {1: 5000, 5: 5000}, 0, math.inf),
+        ({1: 105, 5: 5000}, {1: 105, 5: 205}, math.inf, 0),
+        ({1: 5000, 5: 105}, {1: 105, 5: 205}, 105 / 205, math.inf),
+    ],
+)
+def test_what_is_never_learned_is_infinitely_late(
+    plain: dict[float, float], with_them: dict[float, float], speed_up: float, delay_left: float
+) -> None:
+    table = pd.concat([errors_of(gradient.PLAIN, plain), errors_of(gradient.WITH, with_them)], ignore_index=True)
+    found = {one.quantity: one.value for one in gradient.speed_values(table, 0.5)}
+    assert found["speed-up of 5"] == pytest.approx(speed_up, nan_ok=True)
+    assert found["delay left"] == delay_left
+
+
+def test_the_speed_of_a_net_that_diverged_is_unknown() -> None:
+    table = pd.concat([errors_of(gradient.PLAIN, {1: 5, 5: 9}), errors_of(gradient.WITH, {1: 5, 5: 9})])
+    table.loc[table["loss"] == gradient.WITH, "error"] = math.nan
+    assert all(math.isnan(one.value) for one in gradient.speed_values(table, 0.5))
 
 
 def some_weights(count: int = 3, neurons: int = 2, scale: float = 1.0) -> theorem.Weights:

@@ -16,6 +16,7 @@ from anchorlab.phenomena.observers import (
     FrequencyError,
     OutputOnGrid,
     frequency_errors,
+    lateness,
     outputs_on_grid,
     settled_at,
 )
@@ -80,12 +81,26 @@ def unexplained(outputs: Float[Tensor, "n 1"], targets: Float[Tensor, "n 1"]) ->
     return float((outputs - targets).square().mean() / targets.var(correction=0))
 
 
+def diverged(run: Run) -> bool:
+    """Whether nothing may be read from a run: what it did on its way to infinity is no result, all of it is NaN."""
+    return run.status == "diverged"
+
+
+def outputs_after(
+    run: Run, steps: Iterable[int], like: Float[Tensor, "n outputs"]
+) -> dict[int, Float[Tensor, "n outputs"]]:
+    """The outputs, of the shape of `like`, by step; NaN after one that was not reached, and in a run that diverged."""
+    found = {} if diverged(run) else outputs_on_grid(run)
+    return {step: found.get(step, torch.full_like(like, math.nan)) for step in steps}
+
+
 def error_table(runs: Mapping[Any, Run], names: tuple[str, ...] = ("seed",)) -> pd.DataFrame:
-    """Δ_F of runs whose keys hold `names`: columns of these names, step, k, error."""
+    """Δ_F of runs whose keys hold `names`: columns of these names, step, k, error; NaN in a run that diverged."""
     tables = []
     for key, run in runs.items():
         parts = key if isinstance(key, tuple) else (key,)
-        tables.append(frequency_errors(run).assign(**dict(zip(names, parts, strict=True))))
+        errors = frequency_errors(run).assign(**dict(zip(names, parts, strict=True)))
+        tables.append(errors.assign(error=math.nan) if diverged(run) else errors)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -102,10 +117,7 @@ def ratio_values(errors: pd.DataFrame, limit: float, prefix: str = "") -> list[V
     values = []
     for seed, steps in learned_at(errors, limit).items():
         for low, high in zip(sorted(steps), sorted(steps)[1:], strict=False):
-            # A start that is right by chance counts as one step.
-            before, after = (max(steps[k], 1.0) for k in (low, high))
-            ratio = math.nan if math.isinf(before) and math.isinf(after) else after / before
-            values.append(Value(seed, f"{prefix}{high:g} after {low:g}", ratio))
+            values.append(Value(seed, f"{prefix}{high:g} after {low:g}", lateness(steps[low], steps[high])))
     return values
 
 
@@ -113,18 +125,23 @@ def output_table(
     run: Run, shown: Float[Tensor, "n 1"], target: Float[Tensor, "n 1"], steps: Iterable[int]
 ) -> pd.DataFrame:
     """Columns step (a text; `target` for the target), x and value."""
-    x, found = shown[:, 0].numpy(), outputs_on_grid(run)
+    x = shown[:, 0].numpy()
     tables = [pd.DataFrame({"step": TARGET, "x": x, "value": target[:, 0].numpy()})]
-    for step in dict.fromkeys(steps):
-        tables.append(pd.DataFrame({"step": str(step), "x": x, "value": found[step][:, 0].numpy()}))
+    for step, found in outputs_after(run, steps, target).items():
+        tables.append(pd.DataFrame({"step": str(step), "x": x, "value": found[:, 0].numpy()}))
     return pd.concat(tables, ignore_index=True)
 
 
-def spectrum_table(outputs: pd.DataFrame, highest: float) -> pd.DataFrame:
-    """The amplitudes |ĝ(k)| of every curve of an output table with uniform x, up to k = `highest`."""
+def spectrum_table(outputs: pd.DataFrame, highest: float = math.inf, by: str = "step") -> pd.DataFrame:
+    """The amplitudes |ĝ(k)| of every curve of a table with uniform x, up to k = `highest`; curves are told apart `by`.
+
+    Curves that are not finite have none.
+    """
     tables = []
-    for step, rows in outputs.groupby("step", sort=False):
-        found = spectrum(*(torch.tensor(rows[name].to_numpy()) for name in ("x", "value")))
-        table = pd.DataFrame({"step": step, "k": found.frequencies.numpy(), "amplitude": found.coefficients.abs()})
+    for name, rows in outputs.groupby(by, sort=False):
+        if not np.isfinite(rows["value"]).all():
+            continue
+        found = spectrum(*(torch.tensor(rows[column].to_numpy()) for column in ("x", "value")))
+        table = pd.DataFrame({by: name, "k": found.frequencies.numpy(), "amplitude": found.coefficients.abs()})
         tables.append(table[table["k"] < highest + 1e-6])
     return pd.concat(tables, ignore_index=True)

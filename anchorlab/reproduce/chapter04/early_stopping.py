@@ -1,5 +1,6 @@
 """Early stopping, seen by frequency (section 4.2.2, figure 4.12)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,17 +12,17 @@ from torch import Tensor
 
 from anchorlab.engine import Run
 from anchorlab.phenomena import Points
-from anchorlab.phenomena.observers import outputs_on_grid
 from anchorlab.phenomena.spectra import relative_error, sines, spectrum
 from anchorlab.report.style import BLACK, BLUE, GREEN, GREY, SMALL, VERMILLION, finish, new_figure
 
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
-from .curves import curve_fit, looks, periodic
+from .curves import curve_fit, looks, outputs_after, periodic, spectrum_table
 
 _FIRST_HIGH = 4  # frequencies from here on are of the noise alone
 _BETWEEN = 8  # points shown for one sample
+_QUANTITIES = ("end over best", "when", "low at best", "high at best", "high at end")
 TRUE, NOISY, BEST, END = "sin x", "training data", "lowest test error", "end of training"
 
 
@@ -39,18 +40,20 @@ def _measure(study: Study) -> Measured:
     for seed, run in runs.items():
         history = loss_table(run)
         losses.append(history.assign(seed=seed))
-        found = outputs_on_grid(run)
-        step = best_step(history)
-        values += stopping_values(seed, history, found[step], found[max(found)], data[seed]["train"])
+        best, end = best_step(history), training["steps"]
+        found = outputs_after(run, (best, end), dense)
+        values += stopping_values(seed, history, found[best], found[end], data[seed]["train"])
     best = best_step(losses[0])
-    shown = outputs_on_grid(runs[0])
-    outputs = {TRUE: torch.sin(dense), BEST: shown[best], END: shown[max(shown)]}
+    end = training["steps"]
+    shown = outputs_after(runs[0], (best, end), dense)
+    outputs = {TRUE: torch.sin(dense), BEST: shown[best], END: shown[end]}
     samples = data[0]["train"]
+    at_samples = {NOISY: samples.targets, **{name: at[::_BETWEEN] for name, at in outputs.items()}}
     tables = {
         "losses": pd.concat(losses, ignore_index=True),
         "outputs": _curve_table(dense, outputs),
         "samples": _curve_table(points, {NOISY: samples.targets}),
-        "spectra": _spectra(points, {NOISY: samples.targets, **{name: at[::_BETWEEN] for name, at in outputs.items()}}),
+        "spectra": spectrum_table(_curve_table(points, at_samples), by="curve"),
     }
     return Measured(values=values, tables=tables)
 
@@ -84,19 +87,22 @@ def stopping_values(
     """What early stopping gains, and which frequencies the output has then and at the end.
 
     `best` and `last` are outputs at `_BETWEEN` points for one of the samples. High frequencies are compared with those
-    of the samples: 1 is as much as they have.
+    of the samples: 1 is as much as they have. All are NaN if an output is not finite.
     """
+    if not (best.isfinite().all() and last.isfinite().all()):
+        return [Value(seed, name, math.nan) for name in _QUANTITIES]
     points, every = samples.inputs, _BETWEEN
     one = points.new_ones(1, 1)
     low = relative_error(points, best[::every, 0], torch.sin(points)[:, 0], one)
     noise = _high(points, samples.targets)
-    return [
-        Value(seed, "end over best", float(losses["test"].iloc[-1] / losses["test"].min())),
-        Value(seed, "when", best_step(losses) / float(losses["step"].max())),
-        Value(seed, "low at best", float(low)),
-        Value(seed, "high at best", _high(points, best[::every]) / noise),
-        Value(seed, "high at end", _high(points, last[::every]) / noise),
-    ]
+    found = (
+        float(losses["test"].iloc[-1] / losses["test"].min()),
+        best_step(losses) / float(losses["step"].max()),
+        float(low),
+        _high(points, best[::every]) / noise,
+        _high(points, last[::every]) / noise,
+    )
+    return [Value(seed, name, value) for name, value in zip(_QUANTITIES, found, strict=True)]
 
 
 def _high(points: Float[Tensor, "n 1"], values: Float[Tensor, "n 1"]) -> float:
@@ -109,16 +115,6 @@ def _curve_table(points: Float[Tensor, "n 1"], curves: Mapping[str, Float[Tensor
         pd.DataFrame({"curve": name, "x": points[:, 0].numpy(), "value": at[:, 0].numpy()})
         for name, at in curves.items()
     ]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _spectra(points: Float[Tensor, "n 1"], curves: Mapping[str, Float[Tensor, "n 1"]]) -> pd.DataFrame:
-    tables = []
-    for name, at in curves.items():
-        found = spectrum(points[:, 0], at[:, 0])
-        tables.append(
-            pd.DataFrame({"curve": name, "k": found.frequencies.numpy(), "amplitude": found.coefficients.abs()})
-        )
     return pd.concat(tables, ignore_index=True)
 
 

@@ -16,20 +16,21 @@ from torch import Tensor
 
 from anchorlab.engine import Run
 from anchorlab.errors import InputError
-from anchorlab.phenomena import MLP, Fit, Points
-from anchorlab.phenomena.observers import OutputOnGrid, outputs_on_grid, settled_at
+from anchorlab.phenomena import MLP, Fit, column_splits, pixels
+from anchorlab.phenomena.observers import OutputOnGrid, lateness, settled_at
 from anchorlab.report.style import BLUE, GREY, SMALL, VERMILLION, finish, new_figure
 
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
-from .curves import initialization, looks, unexplained
+from .curves import initialization, looks, outputs_after, unexplained
 
 Picture = Float[Tensor, "side side"]
 BANDS = {"low": (0.5, 2.5), "middle": (2.5, 6.0), "high": (6.0, math.inf)}
 """Spatial frequencies, in waves along the picture's side."""
 _BUNDLED = "china.jpg"
 _REAL = "picture"
+_LEARNED = 0.3  # relative error of a band that is learned
 
 
 def open_picture(path: str | None, side: int) -> Picture:
@@ -50,25 +51,16 @@ def open_picture(path: str | None, side: int) -> Picture:
     return torch.tensor(np.asarray(small) / 127.5 - 1, dtype=torch.float64)
 
 
-def pixels(picture: Picture) -> Points:
-    """Places (x, y) in [-1, 1]² and the grey there, row by row."""
-    axis = torch.linspace(-1, 1, len(picture), dtype=torch.float64)
-    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
-    return Points(torch.stack([columns, rows], -1).view(-1, 2), picture.reshape(-1, 1))
-
-
-def column_splits(picture: Picture) -> dict[str, Points]:
-    """The first, third, … column to learn from, the others to test."""
-    whole = pixels(picture)
-    odd = torch.arange(len(picture)).remainder(2).eq(0).repeat(len(picture))
-    return {name: Points(whole.inputs[at], whole.targets[at]) for name, at in (("train", odd), ("test", ~odd))}
-
-
 class _Fits(NamedTuple):
     picture: Picture
-    splits: dict[str, Points]
     shown: Sequence[int]
+    seen: Sequence[int]
     runs: dict[int, Run]
+
+    def outputs(self, seed: int) -> dict[int, Picture]:
+        """The output of a seed's net at all pixels, by step."""
+        found = outputs_after(self.runs[seed], self.seen, pixels(self.picture).targets)
+        return {step: at.view(self.picture.shape) for step, at in found.items()}
 
 
 def _fits(study: Study) -> _Fits:
@@ -91,25 +83,20 @@ def _fits(study: Study) -> _Fits:
         )
         for seed in study.seeds
     }
-    return _Fits(picture, splits, shown, study.fit(fits))
-
-
-def _outputs(run: Run, side: int) -> dict[int, Picture]:
-    return {step: found.view(side, side) for step, found in outputs_on_grid(run).items()}
+    return _Fits(picture, shown, seen, study.fit(fits))
 
 
 def _measure_detail(study: Study) -> Measured:
-    picture, _, shown, runs = _fits(study)
-    values, errors = [], []
-    for seed, run in runs.items():
-        outputs = _outputs(run, len(picture))
-        table = pd.concat([band_errors(picture, at).assign(step=step) for step, at in outputs.items()])
+    fits = _fits(study)
+    picture, values, errors = fits.picture, [], []
+    for seed in fits.runs:
+        outputs = fits.outputs(seed)
+        table = pd.concat([band_errors(picture[:, ::2], at[:, ::2]).assign(step=step) for step, at in outputs.items()])
         errors.append(table.assign(seed=seed))
         values += detail_values(seed, table, study.settings["learned"])
-        last = outputs[max(outputs)]
-        values += [Value(seed, f"{name} columns", error) for name, error in _column_errors(picture, last).items()]
-    outputs = _outputs(runs[0], len(picture))
-    drawn = [_pixel_table(outputs[step], f"step {step}") for step in shown]
+        values += column_values(seed, picture, outputs[max(outputs)])
+    outputs = fits.outputs(0)
+    drawn = [_pixel_table(outputs[step], f"step {step}") for step in fits.shown]
     tables = {
         "pictures": pd.concat([*drawn, _pixel_table(picture, _REAL)], ignore_index=True),
         "errors": pd.concat(errors, ignore_index=True),
@@ -117,10 +104,10 @@ def _measure_detail(study: Study) -> Measured:
     return Measured(values=values, tables=tables)
 
 
-def band_errors(picture: Picture, output: Picture) -> pd.DataFrame:
+def band_errors(picture: Float[Tensor, "row column"], output: Float[Tensor, "row column"]) -> pd.DataFrame:
     """The relative error of the output in each of `BANDS`: columns band, error."""
-    wave = torch.fft.fftfreq(len(picture), dtype=torch.float64) * len(picture)
-    size = torch.hypot(wave[:, None], wave[None])
+    down, along = (torch.fft.fftfreq(count, dtype=torch.float64) * count for count in picture.shape)
+    size = torch.hypot(down[:, None], along[None])
     wanted, difference = (torch.fft.fft2(one, norm="forward").abs().square() for one in (picture, output - picture))
     within = {band: (size > low) & (size <= high) for band, (low, high) in BANDS.items()}
     errors = [float((difference[at].sum() / wanted[at].sum()).sqrt()) for at in within.values()]
@@ -128,20 +115,22 @@ def band_errors(picture: Picture, output: Picture) -> pd.DataFrame:
 
 
 def detail_values(seed: int, errors: pd.DataFrame, learned: float) -> list[Value]:
-    """How many times as late each band is learned as the one below."""
-    low, middle, high = (max(settled_at(errors[errors["band"] == band], learned), 1.0) for band in BANDS)
-    pairs = {"middle after low": (low, middle), "high after middle": (middle, high)}
+    """How many times as late each band is learned as the one below, and the error that the highest has at the end."""
+    low, middle, high = (settled_at(errors[errors["band"] == band], learned) for band in BANDS)
+    details = errors[errors["band"] == "high"].sort_values("step")["error"]
     return [
-        Value(seed, name, math.nan if before == after == math.inf else after / before)
-        for name, (before, after) in pairs.items()
+        Value(seed, "middle after low", lateness(low, middle)),
+        Value(seed, "high after middle", lateness(middle, high)),
+        Value(seed, "high at the end", float(details.iloc[-1])),
     ]
 
 
-def _column_errors(picture: Picture, output: Picture) -> dict[str, float]:
-    return {
-        name: unexplained(output[:, at::2].reshape(-1, 1), picture[:, at::2].reshape(-1, 1))
+def column_values(seed: int, picture: Picture, output: Picture) -> list[Value]:
+    """The errors on the columns of the training and on the others."""
+    return [
+        Value(seed, f"{name} columns", unexplained(*(one[:, at::2].reshape(-1, 1) for one in (output, picture))))
         for name, at in (("train", 0), ("test", 1))
-    }
+    ]
 
 
 def _pixel_table(picture: Picture, name: str) -> pd.DataFrame:
@@ -150,15 +139,13 @@ def _pixel_table(picture: Picture, name: str) -> pd.DataFrame:
 
 
 def _measure_large(study: Study) -> Measured:
-    picture, _, shown, runs = _fits(study)
+    fits = _fits(study)
+    picture, last = fits.picture, {seed: fits.outputs(seed)[fits.shown[-1]] for seed in fits.runs}
     values = []
-    for seed, run in runs.items():
-        outputs = _outputs(run, len(picture))
-        last = outputs[max(outputs)]
-        values += [Value(seed, f"{name} columns", error) for name, error in _column_errors(picture, last).items()]
-        values.append(Value(seed, "high along x", _high_along_x(last) / _high_along_x(picture)))
-    last = _outputs(runs[0], len(picture))[shown[-1]]
-    tables = [_pixel_table(last, "output"), _pixel_table(picture, _REAL)]
+    for seed, output in last.items():
+        values += column_values(seed, picture, output)
+        values.append(Value(seed, "high along x", _high_along_x(output) / _high_along_x(picture)))
+    tables = [_pixel_table(last[0], "output"), _pixel_table(picture, _REAL)]
     return Measured(values=values, tables={"pictures": pd.concat(tables, ignore_index=True)})
 
 
@@ -216,7 +203,7 @@ def _scale(
         "seeds": seeds,
         "picture": None,
         "side": side,
-        "learned": 0.3,
+        "learned": _LEARNED,
         "shown": shown,
         "training": {**fixed, **training},
     }
@@ -247,6 +234,12 @@ REPRODUCTIONS = (
                 _later("middle", "low"),
                 _later("high", "middle"),
                 Condition(
+                    quantity="high at the end",
+                    text="relative error of high frequencies on the columns of the training at the last step",
+                    at_most=_LEARNED,
+                    source="the net captures details such as the fur",
+                ),
+                Condition(
                     quantity="train columns",
                     text="mean squared error on the columns of the training, over the variance",
                     at_most=0.05,
@@ -270,8 +263,10 @@ REPRODUCTIONS = (
         measure=_measure_detail,
         figure=_draw_detail,
         notes="scikit-learn's picture of a temple in 40 × 40 pixels in place of the cat (`--set picture=PATH` takes "
-        "another); 5000 steps of Adam 1e-3 in place of 1,000,000, tanh, widths 200-200-200. The errors are those of "
-        "all columns.",
+        "another); 5000 steps of Adam 1e-3 in place of 1,000,000, tanh, widths 200-200-200. The errors by "
+        "frequency are those on the columns of the training: at the high ones, straight lines from column to column "
+        "leave an error of 0.32 on all. They were those on all columns before it was asked for, after the first "
+        "measurement, that the details are learned in the end; none of three nets learned them there (0.39).",
     ),
     Reproduction(
         id="fig4.11",

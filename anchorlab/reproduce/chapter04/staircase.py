@@ -13,17 +13,18 @@ from torch import Tensor
 
 from anchorlab.engine import Run
 from anchorlab.phenomena import Points
-from anchorlab.phenomena.observers import outputs_on_grid
+from anchorlab.phenomena.observers import lateness
 from anchorlab.phenomena.spectra import peaks, relative_error, spectrum
 from anchorlab.report.style import SMALL, new_figure
 
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
-from .curves import TARGET, curve_fit, error_table, learned_at, output_table, periodic, spectrum_table
+from .curves import TARGET, curve_fit, error_table, learned_at, output_table, outputs_after, periodic, spectrum_table
 from .panels import colour_bar, curves, error_map, spectra
 
 _HIGHEST = 30  # frequency of the figure
+_LEARNED = 0.2  # Δ_F of a peak that is learned
 _SHARE = 0.05  # of the highest peak: smaller ones are left out
 
 
@@ -66,8 +67,8 @@ def _measure_time(study: Study) -> Measured:
     points, target, shown, runs = _fits(study)
     values = []
     for seed, run in runs.items():
-        found = outputs_on_grid(run)
-        values += jump_values(seed, points, target, found.get(study.settings["shown"][1]), found[max(found)])
+        steps = (study.settings["shown"][1], study.settings["training"]["steps"])
+        values += jump_values(seed, points, target, *outputs_after(run, steps, target).values())
     return Measured(values=values, tables={"outputs": output_table(runs[0], points, target, shown)})
 
 
@@ -75,7 +76,7 @@ def jump_values(
     seed: int,
     points: Float[Tensor, "n 1"],
     target: Float[Tensor, "n 1"],
-    middle: Float[Tensor, "n 1"] | None,
+    middle: Float[Tensor, "n 1"],
     last: Float[Tensor, "n 1"],
 ) -> list[Value]:
     """How well the first harmonic and the rest of the target, which makes the jumps, are there at two steps."""
@@ -86,10 +87,12 @@ def jump_values(
         return float(1 - (outputs - target).square().sum() / (target - harmonic).square().sum())
 
     first = torch.ones(1, dtype=torch.float64)
-    outline = math.nan if middle is None else float(relative_error(points, middle[:, 0], target[:, 0], first[:, None]))
+    outline = math.nan
+    if middle.isfinite().all():
+        outline = float(relative_error(points, middle[:, 0], target[:, 0], first[:, None]))
     return [
         Value(seed, "outline at the middle", outline),
-        Value(seed, "jumps at the middle", math.nan if middle is None else explained(middle)),
+        Value(seed, "jumps at the middle", explained(middle)),
         Value(seed, "jumps at the end", explained(last)),
     ]
 
@@ -116,18 +119,22 @@ def _measure_frequency(study: Study) -> Measured:
 
 
 def order_values(errors: pd.DataFrame, learned: float) -> list[Value]:
-    """The rank correlation of frequency and learning step, and the ratio of the steps of the highest and lowest."""
+    """The rank correlation of frequency and learning step, the ratio of the steps of the highest and the lowest, and
+    the error that the highest has at the end.
+    """
     values = []
+    highest = errors[errors["k"] == errors["k"].max()].sort_values("step").groupby("seed")["error"]
     for seed, found in learned_at(errors, learned).items():
         frequencies = sorted(found)
-        steps = np.array([found[k] for k in frequencies])
-        finite = np.isfinite(steps[0])
-        first, second = (pd.Series(one).rank().to_numpy() for one in (frequencies, steps))
+        steps = [found[k] for k in frequencies]
+        order = math.nan
+        if not np.isnan(steps).any() and len(set(steps)) > 1:
+            first, second = (pd.Series(one).rank().to_numpy() for one in (frequencies, steps))
+            order = float(np.corrcoef(first, second)[0, 1])
         values += [
-            Value(
-                seed, "order", float(np.corrcoef(first, second)[0, 1]) if finite and len(set(steps)) > 1 else math.nan
-            ),
-            Value(seed, "highest after lowest", float(steps[-1] / max(steps[0], 1)) if finite else math.nan),
+            Value(seed, "order", order),
+            Value(seed, "highest after lowest", lateness(steps[0], steps[-1])),
+            Value(seed, "highest at the end", float(highest.get_group(seed).iloc[-1])),
         ]
     return values
 
@@ -144,8 +151,8 @@ def _draw_frequency(result: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def _scale(points: int, shown: tuple[int, int, int], training: Mapping[str, Any], seeds: int = 3) -> dict[str, Any]:
-    fixed = {"activation": "tanh", "initialization": "xavier", "learning_rate": 1e-3}
-    return {"seeds": seeds, "points": points, "shown": shown, "learned": 0.2, "training": {**fixed, **training}}
+    fixed = {"activation": "tanh", "initialization": "xavier", "learning_rate": 2e-3}
+    return {"seeds": seeds, "points": points, "shown": shown, "learned": _LEARNED, "training": {**fixed, **training}}
 
 
 _SCALES = {
@@ -155,7 +162,8 @@ _SCALES = {
 }
 _SETTING = (
     "The text gives neither function nor net: sin x rounded to three levels, whose peaks fall with the frequency as "
-    "those of the figure do, tanh, widths 100-100, Adam 1e-3 (with 1e-4 the jumps are not learned in 10000 steps). "
+    "those of the figure do, tanh, widths 100-100, Adam 2e-3. The rate was chosen after looking: with 1e-3 two of five "
+    "nets have learned the highest peak (k = 19) at step 10000, with 2e-3 four, with 1e-4 no jump is learned. "
 )
 
 REPRODUCTIONS = (
@@ -211,11 +219,18 @@ REPRODUCTIONS = (
                     at_least=2,
                     source="high frequencies need a longer training",
                 ),
+                Condition(
+                    quantity="highest at the end",
+                    text="error of the highest peak at the last step",
+                    at_most=_LEARNED,
+                    source="at last all of the function is fitted",
+                ),
             ),
         ),
         scales=_SCALES,
         measure=_measure_frequency,
         figure=_draw_frequency,
-        notes=_SETTING + "Peaks are the local maxima of at least a twentieth of the highest, up to k = 30.",
+        notes=_SETTING + "Peaks are the local maxima of at least a twentieth of the highest, up to k = 30. That "
+        "the highest is learned in the end was asked for after the first measurement.",
     ),
 )

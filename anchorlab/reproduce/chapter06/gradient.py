@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from anchorlab.phenomena import Points
+from anchorlab.phenomena.observers import lateness
 from anchorlab.phenomena.spectra import sines
 from anchorlab.report.style import new_figure
 
@@ -53,14 +54,18 @@ def speed_values(errors: pd.DataFrame, learned: float) -> list[Value]:
     values = []
     for seed, steps in plain.items():
         for k, step in steps.items():
-            values.append(Value(seed, f"speed-up of {k:g}", _ratio(step, with_them[seed][k])))
-        delays = [_ratio(one[max(one)], one[min(one)]) for one in (steps, with_them[seed])]
-        values.append(Value(seed, "delay left", delays[1] / delays[0] if math.isfinite(delays[1]) else math.nan))
+            values.append(Value(seed, f"speed-up of {k:g}", lateness(with_them[seed][k], step)))
+        values.append(Value(seed, "delay left", _delay_left(steps, with_them[seed])))
     return values
 
 
-def _ratio(late: float, early: float) -> float:
-    return math.nan if late == early == math.inf else late / max(early, 1)
+def _delay_left(plain: Mapping[float, float], with_them: Mapping[float, float]) -> float:
+    """How many times as late the highest frequency is as the lowest with the derivatives, over that without them."""
+    low, high = min(plain), max(plain)
+    if math.isinf(with_them[high]):
+        return math.inf  # never learned is no shorter delay, whatever it was without them
+    before, left = (lateness(one[low], one[high]) for one in (plain, with_them))
+    return left / before if before else math.inf
 
 
 def _figure(result: Mapping[str, pd.DataFrame]) -> Figure:
@@ -114,6 +119,8 @@ REPRODUCTIONS = (
         measure=_measure,
         figure=_figure,
         notes="The text gives no net: tanh, widths 100-100, 100 points of the period, Adam 5e-4. 'Clearly' is read as "
-        "1.5 times.",
+        "1.5 times. The delay shrinks mostly because the lowest frequency is slowed down: k = 1 is learned 12 to 23 "
+        "times as late with the derivatives, k = 5 2 to 3.4 times as soon. A k = 5 that is never learned with them "
+        "counts as an infinite delay; when this was first measured it was left out.",
     ),
 )

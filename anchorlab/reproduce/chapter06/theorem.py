@@ -121,6 +121,10 @@ def _figure(result: Mapping[str, pd.DataFrame]) -> Figure:
         left.plot(rows["radius"], rows["fraction"], color=colour, marker="o", markersize=4)
         rest = rows[rows["fraction"] < 1]
         right.plot(1 / rest["radius"], 1 - rest["fraction"], color=colour, marker="o", markersize=4)
+    radii = sorted(result["fractions"]["radius"].unique())
+    left.set_xscale("log")
+    left.set_xticks(radii, [f"{radius:g}" for radius in radii])
+    left.set_xticks([], minor=True)
     finish(left, x="radius δ", y="fraction", title="the low frequency has the larger gradients")
     right.set_yscale("log")
     finish(right, x="1/δ", y="1 - fraction", title="what is left")
