@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anchorlab.errors import InputError
+from anchorlab.validation import check_known
 
 from .settings import parse_settings
 from .tables import aligned
 
 if TYPE_CHECKING:
-    from anchorlab.pde import Solution
+    from anchorlab.pde import PDE, Solution
+    from anchorlab.pde.solving import Method
 
 _ALL = "all"
+_TRAINED, _WITHOUT_SEED = ("pinn", "ritz", "hybrid"), ("fd", "jacobi")
 
 
 def pde(
@@ -34,7 +37,7 @@ def pde(
     hard: Annotated[bool, typer.Option("--hard", help="conditions hold exactly: the net N becomes g + d N")] = False,
     seed: Annotated[int, typer.Option(help="first seed")] = 0,
     seeds: Annotated[int, typer.Option(help="how many seeds, trained together")] = 1,
-    out: Annotated[Path | None, typer.Option(help="folder of the runs (default: runs/PROBLEM)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the runs (default: runs/PROBLEM/METHOD)")] = None,
     settings: Annotated[
         list[str], typer.Option("--set", metavar="NAME=VALUE", help="any other setting of the method")
     ] = [],  # noqa: B006 - Typer reads the default, nothing changes it
@@ -48,29 +51,65 @@ def pde(
         return
     if seeds < 1:
         raise InputError(f"seeds={seeds}: must be at least 1")
+    if seed < 0:
+        raise InputError(f"seed={seed}: must be at least 0")
     chosen = package.problem(problem, weight=weight, hard=hard)
-    names = package.METHODS if method == _ALL else tuple(method.split(","))
     named = {
         **{"steps": steps, "optimizer": optimizer, "lbfgs_steps": lbfgs_steps, "learning_rate": learning_rate},
         **{"dtype": dtype, "widths": _widths(width, depth)},
     }
     given = {name: value for name, value in named.items() if value is not None}
-    methods = {name: _method(name, given, points, parse_settings(settings)) for name in names}
-    folder = out or Path("runs") / problem
+    methods = _methods(chosen, method, given, points, parse_settings(settings))
     numbers = range(seed, seed + seeds)
     found: list[Solution] = []
     for name, one in methods.items():
-        # One method of one seed is a run folder itself.
-        places = [folder] if len(methods) == seeds == 1 else [folder / _place(name, s, seeds) for s in numbers]
-        used = numbers if name not in ("fd", "jacobi") else numbers[:1]
+        used = numbers[:1] if name in _WITHOUT_SEED else numbers
+        if out is not None and len(methods) == seeds == 1:
+            places = [out]  # one method of one seed is a run folder itself
+        else:
+            places = [(out or Path("runs") / problem) / _place(name, s, seeds) for s in used]
         found += package.solve_seeds(
-            chosen, one, out=folder, seeds=used, folders=places[: len(used)], progress=sys.stderr.isatty()
+            chosen, one, out=places[0].parent, seeds=used, folders=places, progress=sys.stderr.isatty()
         )
     _show(found)
 
 
 def _place(name: str, seed: int, seeds: int) -> str:
-    return name if seeds == 1 or name in ("fd", "jacobi") else f"{name}-seed-{seed}"
+    return name if name in _WITHOUT_SEED or (seeds == 1 and seed == 0) else f"{name}-seed-{seed}"
+
+
+def _methods(
+    problem: "PDE", text: str, given: dict[str, Any], points: int | None, settings: dict[str, Any]
+) -> "dict[str, Method]":
+    """The methods by name, each with the options that it has; all are known to fit the problem before any begins.
+
+    Of `all` those that cannot solve the problem are left out, with a line on stderr.
+    """
+    from anchorlab import pde as package
+
+    names = package.METHODS if text == _ALL else tuple(name.strip() for name in text.split(","))
+    for place, name in enumerate(names):
+        check_known("method", name, package.METHODS)
+        if name in names[:place]:
+            raise InputError(f"method: {name!r} is given twice; give it once")
+    if given and not set(names) & set(_TRAINED):
+        option = next(iter(given))
+        raise InputError(f"{option}: method {names[0]!r} trains no network; leave it out, or use pinn, ritz or hybrid")
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    found: dict[str, Method] = {}
+    for name in names:
+        one = _method(name, given, points, plain)
+        try:
+            package.check(problem, one)
+        except InputError as error:
+            if text != _ALL:
+                raise
+            typer.echo(f"{name} is left out: {error}", err=True)
+            continue
+        found[name] = one
+    if not found:
+        raise InputError(f"method: no method can solve {problem.name} with these settings")
+    return found
 
 
 def _widths(width: int | None, depth: int | None) -> tuple[int, ...] | None:
@@ -80,20 +119,15 @@ def _widths(width: int | None, depth: int | None) -> tuple[int, ...] | None:
     return None if width is None and depth is None else (width or 50,) * (depth or 3)
 
 
-def _method(name: str, given: dict[str, Any], points: int | None, settings: dict[str, Any]) -> Any:
-    """The method with those of the options that it has; several methods share one command line."""
+def _method(name: str, given: dict[str, Any], points: int | None, settings: dict[str, Any]) -> "Method":
+    """The method with those of the options that it has; `settings` must be its own."""
     from anchorlab import pde as package
 
-    package.method(name)
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    if name in ("pinn", "ritz", "hybrid"):
-        inside = {} if points is None else {"nodes" if name == "hybrid" else "interior": points}
-        return package.method(name, **{**given, **inside, **settings})
-    if given:
-        option = next(iter(given))
-        raise InputError(f"{option}: method {name!r} trains no network; leave it out, or use pinn, ritz or hybrid")
-    size = {"rfm": "interior", "fd": "nodes", "jacobi": "nodes"}[name]
-    return package.method(name, **({} if points is None else {size: points}), **settings)
+    size = {"hybrid": "nodes", "rfm": "interior", "fd": "nodes", "jacobi": "nodes"}.get(name, "interior")
+    return package.method(
+        name,
+        **((given if name in _TRAINED else {}) | ({} if points is None else {size: points}) | settings),
+    )
 
 
 def _summary(name: str) -> str:

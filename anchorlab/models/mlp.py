@@ -213,7 +213,7 @@ class MLP:
     def unit_scales(self) -> Float[Tensor, " width"]:
         """The scale of every unit of the first hidden layer."""
         width, parts = self.widths[0], len(self.input_scales)
-        return torch.tensor(self.input_scales)[torch.arange(width) * parts // width]
+        return torch.tensor(self.input_scales, dtype=torch.float64)[torch.arange(width) * parts // width]
 
     def combine(self, outputs: Float[Tensor, "copy *n outputs"]) -> Float[Tensor, "member *n outputs"]:
         """The output from that of every copy."""

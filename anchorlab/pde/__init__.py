@@ -14,7 +14,7 @@ from .networks import NetworkMethod
 from .problem import ResidualProblem
 from .problems import PROBLEMS, problem
 from .solution import Solution
-from .solving import METHODS, load, method, solve, solve_seeds
+from .solving import METHODS, check, load, method, solve, solve_seeds
 from .unknown import At, Coefficients, Unknown
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Robin",
     "Solution",
     "Unknown",
+    "check",
     "load",
     "method",
     "problem",

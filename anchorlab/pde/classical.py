@@ -1,5 +1,6 @@
 """Methods without training in run folders of their own: finite differences, random features, Jacobi, and the hybrid."""
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,15 +16,15 @@ from anchorlab.engine.store import MetricRow
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 
-from .differences import FiniteDifferences, Grid, Jacobi, System, jacobi
+from .differences import FiniteDifferences, Grid, Jacobi, System, check_unique, jacobi
 from .equation import PDE
-from .errors import errors_of
+from .errors import errors_of, measured_points
 from .features import RandomFeatures, features_function, solve_features
-from .linear import check_linear
-from .networks import NetworkMethod
+from .linear import check_linear, not_linear
+from .networks import NetworkMethod, load_network
 from .solution import ERRORS, Evaluate, Solution, history_of
 
-_VALUES = "solution.npz"
+_VALUES, _START = "solution.npz", "start"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,18 @@ def solve_classical(
     pde: PDE, method: Classical, folder: Path, start: Solution | None = None, *, name: str | None = None
 ) -> Solution:
     """Solve without training and write the run folder; one that had ended is read. `start` is where Jacobi begins."""
-    kind = name or _name(method)
-    config = {**pde.record(), "method": kind, "settings": asdict(method)}
-    if start is not None:
-        config["start"] = str(start.folder)
+    config = record(pde, method, folder, None if start is None else start.folder, name=name)
     writer = RunWriter(folder)
     try:
         writer.claim(config)
         if not writer.start(config, "cpu"):
             began = time.perf_counter()
-            values, history = _solve(pde, method, start)
+            try:
+                values, history = _solve(pde, method, start)
+            except InputError:
+                # Nothing was found: the mended problem may have this folder.
+                (folder / "config.json").unlink()
+                raise
             seconds = time.perf_counter() - began
             _write(writer, values, history, seconds)
     finally:
@@ -58,19 +61,34 @@ def solve_classical(
     return load_classical(pde, folder)
 
 
+def record(
+    pde: PDE, method: Classical, folder: Path, start: Path | None = None, *, name: str | None = None
+) -> dict[str, Any]:
+    """What the run folder says of the problem, the method, and of the run that it begins with."""
+    config = {**pde.record(), "method": name or _name(method), "settings": asdict(method)}
+    # Relative, so that both folders can be moved together.
+    return config | ({} if start is None else {_START: os.path.relpath(start, folder)})
+
+
 def load_classical(pde: PDE, folder: Path) -> Solution:
-    """The solution in a run folder of `solve_classical`."""
+    """The solution in a run folder of `solve_classical`; the seconds of a network that it began with are counted.
+
+    Raises InputError for a solution that was interrupted.
+    """
     run = Run.open(folder)
     config = run.config
+    if not (folder / _VALUES).is_file():
+        raise InputError(f"folder={str(folder)!r}: holds no solution yet; solve with the same settings again")
     with np.load(folder / _VALUES) as saved:
         values = saved["values"]
+    seconds, seed = float(run.environment["wall_time_seconds"]), config["settings"].get("seed")
+    if _START in config:
+        before = Path(os.path.normpath(folder / config[_START]))
+        if (before / "config.json").is_file():
+            first = load_network(pde, before)
+            seconds, seed = seconds + first.seconds, first.seed
     return Solution(
-        pde,
-        config["method"],
-        _function(pde, config, values),
-        history_of(run),
-        float(run.environment["wall_time_seconds"]),
-        folder=folder,
+        pde, config["method"], _function(pde, config, values), history_of(run), seconds, seed=seed, folder=folder
     )
 
 
@@ -83,21 +101,26 @@ def _solve(pde: PDE, method: Classical, start: Solution | None) -> tuple[Float[n
     began = time.perf_counter()
     if isinstance(method, Jacobi):
         check_linear(pde, "jacobi")
-        system = System(pde, FiniteDifferences(nodes=method.nodes))
+        system = System(pde, FiniteDifferences(nodes=method.nodes), "jacobi")
         points = system.grid.points
         begin = np.zeros(len(points)) if start is None else start.evaluate(points)
         matrix, right = system.near(begin)
         known = ~system.free
         begin[known] = right[known]  # rows of conditions are u = value
+        check_unique(matrix, pde, "jacobi")
         exact = pde.exact_values(points)
-        return jacobi(matrix, right, begin, method, exact)
+        values, history = jacobi(matrix, right, begin, method, exact)
+        there, aim = system.near(values)
+        if not np.allclose(there @ values - aim, matrix @ values - right, rtol=1e-6, atol=1e-8 * np.abs(right).max()):
+            raise not_linear(pde, "jacobi")
+        return values, history
     if isinstance(method, FiniteDifferences):
         values = System(pde, method).solve()
         evaluate: Evaluate = method.grid(pde).function(values)
     else:
         evaluate, values = solve_features(pde, method)
     seconds = time.perf_counter() - began
-    points, _ = pde.domain.grid(1000 if pde.domain.dimensions == 1 else 10_000)
+    points = measured_points(pde.domain)
     exact = pde.exact_values(points)
     errors: Mapping[str, float] = {} if exact is None else errors_of(evaluate(points), exact)
     return values, pd.DataFrame([{"step": 0, "seconds": seconds, **errors}])

@@ -1,20 +1,24 @@
 """Where residuals are asked for: points of the inside and of every condition, drawn from streams of their own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 from zlib import crc32
 
 import numpy as np
 from jaxtyping import Float
+from pydantic.dataclasses import dataclass
 
 from anchorlab.errors import InputError
-from anchorlab.validation import check_known
+from anchorlab.validation import checked
 
 from .conditions import Condition
 from .domains import Boundary, Domain
+from .settings import Seed, Whole, known
+
+_INSIDE = ("random", "grid")
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Collocation:
     """How many points, and which.
@@ -23,19 +27,20 @@ class Collocation:
     - `inside`: `random` draws, or a `grid` with the weights of the midpoint rule (its size is near `interior`);
     - `resample_every`: steps after which new ones are drawn (None: the first are kept);
     - `seed`: of the draws, beside that of the network, so that seeds have points of their own.
+
+    Raises InputError for values that cannot be used.
     """
 
-    interior: int = 1000
-    boundary: int = 100
-    inside: Literal["random", "grid"] = "random"
-    resample_every: int | None = None
-    seed: int = 0
+    interior: Whole = 1000
+    boundary: Whole = 100
+    inside: Annotated[Literal["random", "grid"], known("inside", _INSIDE)] = "random"
+    resample_every: Whole | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         for name, value in (("interior", self.interior), ("boundary", self.boundary)):
             if value < 1:
                 raise InputError(f"{name}={value}: must be at least 1 point")
-        check_known("inside", self.inside, ("random", "grid"))
         if self.resample_every is not None and self.resample_every < 1:
             raise InputError(f"resample_every={self.resample_every}: must be at least 1 step")
 

@@ -1,8 +1,10 @@
 """What holds on the boundary, at the first time, and where the solution was measured."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
@@ -19,11 +21,17 @@ Value = float | Callable[[At], Tensor]
 """A number, or a function of the points."""
 
 
-def at_points(value: Value, at: At) -> Float[Tensor, "*batch n"]:
-    """The value at every point, also where it is one number."""
+def at_points(value: Value, at: At, name: str = "condition") -> Float[Tensor, "*batch n"]:
+    """The value at every point, also where it is one number; raises InputError, with `name`, for other shapes."""
     found = value(at) if callable(value) else value
     shape = at.points.shape[:-1]
-    return torch.as_tensor(found, dtype=at.points.dtype, device=at.points.device).expand(shape)
+    try:
+        return torch.as_tensor(found, dtype=at.points.dtype, device=at.points.device).expand(shape)
+    except (RuntimeError, TypeError, ValueError):
+        given = f"shape {list(found.shape)}" if isinstance(found, Tensor | np.ndarray) else f"{found!r:.60}"
+        raise InputError(
+            f"{name}: value gives {given}, must be of shape {list(shape)}, one number for each point"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +43,20 @@ class Condition(ABC):
     hard: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not self.weight > 0:
-            raise InputError(f"{self.name}: weight={self.weight} must be positive")
+        number = isinstance(self.weight, Real) and not isinstance(self.weight, bool)
+        if not (number and 0 < self.weight < math.inf):
+            raise InputError(f"{self.name}: weight={self.weight!r} must be positive and finite")
+        if isinstance(self.output, bool) or not isinstance(self.output, Integral) or self.output < 0:
+            raise InputError(f"{self.name}: output={self.output!r} must be a whole number: 0, 1, …")
 
     @property
     def name(self) -> str:
-        """What errors and histories call it."""
+        """What errors and histories call it: its kind and place, and the function if it is not the first."""
+        return f"{self.place} of u[{self.output}]" if self.output else self.place
+
+    @property
+    def place(self) -> str:
+        """Its kind and place."""
         return type(self).__name__.lower()
 
     @abstractmethod
@@ -58,13 +74,16 @@ class Condition(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryCondition(Condition):
-    """Of the whole boundary, or of the part that `on` names: `x=0` of a box, `outer` or `holes` of a difference."""
+    """Of the whole boundary, or of the part that `on` names.
+
+    Parts: `x=0` of a box; of a difference `outer`, sides of an outer box, `holes`, and `holes[0]`, `holes[1]`, ….
+    """
 
     value: Value = 0.0
     on: str = "boundary"
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
         """Its kind and place."""
         kind = type(self).__name__.lower()
         return kind if self.on == "boundary" else f"{kind} {self.on}"
@@ -75,7 +94,7 @@ class BoundaryCondition(Condition):
 
     def target(self, at: At) -> Float[Tensor, "*batch n"]:
         """The value."""
-        return at_points(self.value, at)
+        return at_points(self.value, at, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +138,7 @@ class Periodic(Condition):
     axis: str
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
         """Its kind and axis."""
         return f"periodic {self.axis}"
 
@@ -158,7 +177,7 @@ class Initial(Condition):
             raise InputError(f"initial: order={self.order} must be 0 or 1, and 0 if it is hard")
 
     @property
-    def name(self) -> str:
+    def place(self) -> str:
         """Its kind and order."""
         return "initial" if self.order == 0 else "initial slope"
 
@@ -174,7 +193,7 @@ class Initial(Condition):
 
     def target(self, at: At) -> Float[Tensor, "*batch n"]:
         """The value."""
-        return at_points(self.value, at)
+        return at_points(self.value, at, self.name)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,10 +210,13 @@ class Data(Condition):
             raise InputError(f"data: points {points.shape} and values {values.shape} must be [n, axes] and [n]")
         if not (np.isfinite(points).all() and np.isfinite(values).all()):
             raise InputError("data: all points and values must be finite")
+        # Copies of their own: later changes of the caller's arrays must not change the problem.
+        object.__setattr__(self, "points", points.copy())
+        object.__setattr__(self, "values", values.copy())
 
     def places(self, domain: Domain, count: int, random: np.random.Generator) -> Boundary:
         """The points, whatever `count` says."""
-        points = np.asarray(self.points, dtype=float)
+        points = self.points
         if points.shape[1] != domain.dimensions:
             raise InputError(f"data: points have {points.shape[1]} coordinates, the domain has {domain.dimensions}")
         return Boundary(points, np.zeros_like(points))
@@ -205,5 +227,5 @@ class Data(Condition):
 
     def target(self, at: At) -> Tensor:
         """The values."""
-        values = torch.as_tensor(np.asarray(self.values), dtype=at.points.dtype, device=at.points.device)
+        values = torch.as_tensor(self.values, dtype=at.points.dtype, device=at.points.device)
         return values.expand(at.points.shape[:-1])

@@ -1,28 +1,34 @@
 """Finite differences on a grid, solved directly (sparse LU), and by Jacobi's iteration."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from pydantic.dataclasses import dataclass
 from scipy import sparse
 from scipy.interpolate import RegularGridInterpolator
 from scipy.sparse.linalg import spsolve
 
 from anchorlab.errors import InputError
+from anchorlab.validation import checked
 
 from .conditions import BoundaryCondition, Condition, Data, Dirichlet, Initial, Periodic
-from .domains import Box
+from .domains import Box, Difference, Domain
 from .equation import PDE
 from .errors import errors_of
-from .linear import Index, Linearized, is_linear, linearized_condition, linearized_equation
+from .linear import Index, Linearized, check_finite, is_linear, linearized_condition, linearized_equations
+from .settings import Finite, Whole, Wholes
 from .unknown import indices
 
 _NEWTON, _CLOSE = 50, 1e-10
+_ROUNDED = 1e-6  # of an axis: points that were in float32 may be so far beyond its ends
+_ZERO = 1e-13  # of the numbers that cancel
+_SMALL = 1e-8  # residual of a solution, as part of the terms that make it up
 
 
 class Grid(NamedTuple):
@@ -36,21 +42,39 @@ class Grid(NamedTuple):
         """Nodes along every axis."""
         return tuple(len(axis) for axis in self.axes)
 
-    def function(self, values: Float[np.ndarray, " node"]) -> RegularGridInterpolator:
-        """Values at nodes as a function of points: cubic where there are enough nodes."""
+    def function(
+        self, values: Float[np.ndarray, " node"]
+    ) -> Callable[[Float[np.ndarray, "n axes"]], Float[np.ndarray, " n"]]:
+        """Values at nodes as a function of points: cubic where there are enough nodes.
+
+        The function raises InputError for points outside of the grid; on its edge they may be off by rounding.
+        """
         method = "cubic" if min(self.shape) >= 4 else "linear"
-        return RegularGridInterpolator(self.axes, values.reshape(self.shape), method=method)
+        between = RegularGridInterpolator(self.axes, values.reshape(self.shape), method=method)
+        low, high = (np.array([axis[end] for axis in self.axes]) for end in (0, -1))
+
+        def evaluate(points: Float[np.ndarray, "n axes"]) -> Float[np.ndarray, " n"]:
+            inside = np.clip(points, low, high)
+            far = (np.abs(inside - points) > _ROUNDED * (high - low)).any(1)
+            if far.any():
+                where = ", ".join(f"{one:g}" for one in points[far][0])
+                raise InputError(f"points: ({where}) is outside of the grid; must be in the domain")
+            found: Float[np.ndarray, " n"] = between(inside)
+            return found
+
+        return evaluate
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class FiniteDifferences:
     """Central differences of second order in space, backward ones of second order in time; Newton if not linear.
 
-    `nodes` along every axis (one number, or one for each). Domains that are no box need Dirichlet conditions, which are
-    taken at the nodes next to the boundary. Raises InputError for what differences cannot do.
+    `nodes` along every axis (one number, or one for each). Round boundaries and holes need Dirichlet conditions, which
+    are taken at the nodes next to them. Raises InputError for what differences cannot do.
     """
 
-    nodes: int | tuple[int, ...] = 101
+    nodes: Whole | Wholes = 101
 
     def grid(self, pde: PDE) -> Grid:
         """The grid of a problem's domain."""
@@ -63,15 +87,24 @@ class FiniteDifferences:
 
 
 class System:
-    """The equations of all nodes: `matrix` u = `right`, near a function u if the equation is not linear."""
+    """The equations of all nodes: `matrix` u = `right`, near a function u if the equation is not linear.
 
-    def __init__(self, pde: PDE, method: FiniteDifferences):
-        self.pde, self.grid = pde, method.grid(pde)
+    `name` is that of the method in errors. Raises InputError for what differences cannot do.
+    """
+
+    def __init__(self, pde: PDE, method: FiniteDifferences, name: str = "fd"):
+        self.pde, self.grid, self.name = pde, method.grid(pde), name
+        if pde.outputs != 1 or pde.equations != 1 or pde.coefficients:
+            what = f"{pde.equations} equations for {pde.outputs} unknown functions"
+            raise InputError(
+                f"method={name!r}: {pde.name} has {'unknown numbers' if pde.coefficients else what}; "
+                "differences solve one equation for one function, use 'pinn'"
+            )
         self._keys = indices(pde.keys(pde.equation), pde.domain.space)
         if pde.domain.time is not None and (pde.domain.names.index(pde.domain.time),) * 2 in self._keys:
-            raise InputError(f"method='fd': {pde.name} has second derivatives in time; use 'rfm' or 'pinn'")
+            raise InputError(f"method={name!r}: {pde.name} has second derivatives in time; use 'rfm' or 'pinn'")
         if any(len(index) > 2 for index in self._keys):
-            raise InputError("method='fd': derivatives above the second have no differences here; use 'pinn'")
+            raise InputError(f"method={self.name!r}: derivatives above the second have no differences here; use 'pinn'")
         self._periodic = {pde.domain.names.index(one.axis) for one in pde.conditions if isinstance(one, Periodic)}
         self._matrices: dict[Index, sparse.csr_array] = {}
         self._known = self._condition_rows()
@@ -120,6 +153,7 @@ class System:
                 right.append(np.zeros(len(chosen)))
                 continue
             linear = linearized_condition(pde, condition, points[chosen], normals)
+            check_finite(pde, condition.name, linear, points[chosen])
             rows.append(self._rows(linear, chosen))
             right.append(-linear.constant)
         if not nodes:
@@ -131,22 +165,44 @@ class System:
         pde, points = self.pde, self.grid.points
         normals = np.zeros_like(points)
         if isinstance(condition, Data):
-            raise InputError("method='fd': cannot use Data; use 'pinn' or 'rfm'")
+            raise InputError(f"method={self.name!r}: cannot use Data; use 'pinn' or 'rfm'")
         if isinstance(condition, Initial):
             axis = pde.domain.names.index(str(pde.domain.time))
             chosen = points[:, axis] == self.grid.axes[axis][0]
         elif isinstance(pde.domain, Box):
-            chosen = np.zeros(len(points), dtype=bool)
-            for axis, end in self._sides(pde.domain, condition):
-                here = points[:, axis] == self.grid.axes[axis][-end]
-                chosen |= here
-                normals[here] = 0
-                normals[here, axis] = 2 * end - 1
+            chosen, normals = self._on_sides(pde.domain, condition)
         elif isinstance(condition, Dirichlet) and condition.on == "boundary":
-            chosen = ~(pde.domain.contains(points) & (pde.domain.distance(points) > _CLOSE))
+            chosen = ~_within(pde.domain, points)
+        elif isinstance(pde.domain, Difference) and isinstance(condition, BoundaryCondition):
+            chosen = np.zeros(len(points), dtype=bool)
+            for domain, on, sign in pde.domain.parts(condition.on):
+                if isinstance(domain, Box) and sign > 0:
+                    here, normals = self._on_sides(domain, replace(condition, on=on))
+                    # A node of a side that a hole covers is the hole's.
+                    chosen |= here & pde.domain.contains(points)
+                elif isinstance(condition, Dirichlet):
+                    chosen |= domain.contains(points) if sign < 0 else ~_within(domain, points)
+                else:
+                    raise self._refused(condition)
         else:
-            raise InputError(f"method='fd': {condition.name} needs a box; other domains need Dirichlet on all of them")
+            raise self._refused(condition)
         return chosen.nonzero()[0], normals[chosen]
+
+    def _refused(self, condition: Condition) -> InputError:
+        return InputError(
+            f"method={self.name!r}: {condition.name} needs straight sides; use Dirichlet on round boundaries and holes"
+        )
+
+    def _on_sides(self, box: Box, condition: Condition) -> tuple[Bool[np.ndarray, " node"], np.ndarray]:
+        """Which nodes are on the sides of a condition, and normals of all nodes."""
+        points = self.grid.points
+        chosen, normals = np.zeros(len(points), dtype=bool), np.zeros_like(points)
+        for axis, end in self._sides(box, condition):
+            here = points[:, axis] == self.grid.axes[axis][-end]
+            chosen |= here
+            normals[here] = 0
+            normals[here, axis] = 2 * end - 1
+        return chosen, normals
 
     @staticmethod
     def _sides(box: Box, condition: Condition) -> Sequence[tuple[int, int]]:
@@ -169,7 +225,8 @@ class System:
         chosen = np.arange(len(values)) if nodes is None else nodes
         free = chosen[self.free[chosen]]
         around = {index: self.derivative(index)[free] @ values for index in self._keys}
-        linear = linearized_equation(self.pde, self.grid.points[free], around)
+        (linear,) = linearized_equations(self.pde, self.grid.points[free], around)
+        check_finite(self.pde, "equation", linear, self.grid.points[free])
         known = np.isin(self._known[0], chosen)
         placed = np.concatenate([free, self._known[0][known]])
         order = np.argsort(placed)
@@ -181,14 +238,26 @@ class System:
 
         Raises InputError where Newton's iteration does not end or nothing is found.
         """
-        values = np.zeros(len(self.grid.points))
         linear = is_linear(self.pde)
+        values = self._march(linear)
+        if linear and not self._solves(values):
+            values = self._march(False)  # it bends where nobody had looked
+        return values
+
+    def _march(self, linear: bool) -> Float[np.ndarray, " node"]:
+        values = np.zeros(len(self.grid.points))
         levels = self._levels()
         for number, nodes in enumerate(levels):
             if number:
                 values[nodes] = values[levels[number - 1]]
             self._solve_level(values, nodes, linear)
         return values
+
+    def _solves(self, values: Float[np.ndarray, " node"]) -> bool:
+        """Whether the equations, taken near these values, hold up to rounding."""
+        rows, right = self.near(values)
+        size = np.abs(rows) @ np.abs(values) + np.abs(right)
+        return bool(np.abs(rows @ values - right).max() <= _SMALL * size.max())
 
     def _levels(self) -> list[Int[np.ndarray, " some"]]:
         """The nodes of every time; all of them without time."""
@@ -206,30 +275,49 @@ class System:
         for _ in range(_NEWTON):
             rows, right = self.near(values, nodes)
             own = rows[:, nodes]
+            check_unique(own, self.pde, self.name)
             change = spsolve(own.tocsc(), right - rows @ values)
             if not np.isfinite(change).all():
-                raise InputError(f"method='fd': the equations of {self.pde.name} have no unique solution on this grid")
+                what = f"the equations of {self.pde.name} have no unique solution on this grid"
+                raise InputError(f"method={self.name!r}: {what}; check the conditions, or take other nodes")
             values[nodes] += change
             if linear or np.abs(change).max() <= _CLOSE * max(1.0, np.abs(values).max()):
                 return
-        raise InputError(f"method='fd': Newton's iteration did not end in {_NEWTON} steps; take more nodes")
+        raise InputError(f"method={self.name!r}: Newton's iteration did not end in {_NEWTON} steps; take more nodes")
 
 
+def check_unique(matrix: sparse.csr_array, pde: PDE, method: str) -> None:
+    """Raise InputError if a constant can be added to every solution: nothing but derivatives is known."""
+    if (np.abs(matrix @ np.ones(matrix.shape[1])) <= _ZERO * np.abs(matrix).sum(1)).all():
+        raise InputError(
+            f"method={method!r}: with u, u + 1 solves {pde.name}, too: only derivatives are known; "
+            "add Dirichlet or Robin on a part of the boundary"
+        )
+
+
+def _within(domain: Domain, points: Float[np.ndarray, "n axes"]) -> Bool[np.ndarray, " n"]:
+    inside: Bool[np.ndarray, " n"] = domain.contains(points) & (domain.distance(points) > _CLOSE)
+    return inside
+
+
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Jacobi:
     """u ← u + D⁻¹ (f - A u) on the grid of `nodes`, until the update is below `tolerance` or after `iterations`.
 
-    `evaluate_every` iterations errors are measured.
+    `evaluate_every` iterations errors are measured. Raises InputError for values that cannot be used.
     """
 
-    nodes: int | tuple[int, ...] = 101
-    iterations: int = 20_000
-    tolerance: float = 1e-10
-    evaluate_every: int = 100
+    nodes: Whole | Wholes = 101
+    iterations: Whole = 20_000
+    tolerance: Finite = 1e-10
+    evaluate_every: Whole = 100
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.evaluate_every < 1:
             raise InputError(f"iterations={self.iterations}, evaluate_every={self.evaluate_every}: must be at least 1")
+        if self.tolerance < 0:
+            raise InputError(f"tolerance={self.tolerance}: must be at least 0")
 
 
 def jacobi(

@@ -239,7 +239,7 @@ class Disk(Domain):
 
 @dataclass(frozen=True)
 class Difference(Domain):
-    """`outer` without the insides of `holes`; parts of its boundary: `outer`, `holes`, and those of `outer`.
+    """`outer` without the insides of `holes`; parts of its boundary: `outer`, `holes`, `holes[0]`, those of `outer`.
 
     Raises InputError if the holes leave nothing.
     """
@@ -280,12 +280,26 @@ class Difference(Domain):
             inside &= ~_strictly_inside(hole, points)
         return inside
 
+    def parts(self, on: str = "boundary") -> list[tuple[Domain, str, float]]:
+        """What a part is made of: a domain, the part of its boundary, and the sign of its normals.
+
+        Raises InputError for a hole that is not there; sides are looked for in `outer`.
+        """
+        holes: list[tuple[Domain, str, float]] = [(hole, "boundary", -1.0) for hole in self.holes]
+        if on == "holes":
+            return holes
+        if on.startswith("holes"):
+            named = {f"holes[{number}]": hole for number, hole in enumerate(holes)}
+            if on not in named:
+                raise InputError(f"on={on!r}: must be 'holes' or one of {', '.join(named) or '(there are none)'}")
+            return [named[on]]
+        whole = on in ("boundary", "outer")
+        return [(self.outer, "boundary" if whole else on, 1.0), *(holes if on == "boundary" else [])]
+
     def boundary(self, count: int, random: np.random.Generator, on: str = "boundary") -> Boundary:
         """Points of the outer boundary and of the holes' ones, in proportion to their lengths."""
-        outer = [] if on == "holes" else [(self.outer, "boundary" if on in ("boundary", "outer") else on, 1.0)]
-        holes = [(hole, "boundary", -1.0) for hole in self.holes] if on in ("boundary", "holes") else []
         drawn = []
-        for domain, part, sign in outer + holes:
+        for domain, part, sign in self.parts(on):
             points, normals = domain.boundary(8 * count, random, part)
             kept = self.contains(points)
             drawn.append((points[kept], sign * normals[kept], _length(domain) * kept.mean()))
@@ -293,8 +307,10 @@ class Difference(Domain):
         if not total:
             raise InputError(f"on={on!r}: no point of this part of the boundary is in the domain {self}")
         counts = _shares([length / total for _, _, length in drawn], count)
-        points = np.concatenate([part[:share] for (part, _, _), share in zip(drawn, counts, strict=True)])
-        normals = np.concatenate([part[:share] for (_, part, _), share in zip(drawn, counts, strict=True)])
+        # Evenly among all: a box gives those of one side after those of another.
+        picked = [np.arange(n) * len(part) // max(n, 1) for (part, _, _), n in zip(drawn, counts, strict=True)]
+        points = np.concatenate([part[rows] for (part, _, _), rows in zip(drawn, picked, strict=True)])
+        normals = np.concatenate([part[rows] for (_, part, _), rows in zip(drawn, picked, strict=True)])
         return Boundary(points, normals)
 
     def distance(self, points: Points) -> Float[np.ndarray, " n"]:

@@ -1,8 +1,9 @@
 """A differential equation with all that belongs to it: domain, conditions, energy, unknown numbers, exact solution."""
 
-import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from torch import Tensor
 
 from anchorlab.errors import InputError
 
-from .conditions import BoundaryCondition, Condition, Data, Initial, Periodic
-from .domains import Box, Difference, Domain
-from .unknown import At, Coefficients, Key, Tracing, Unknown, indices
+from .checks import check_arguments, check_conditions
+from .conditions import Condition
+from .domains import Domain
+from .fingerprint import fingerprint
+from .unknown import At, Coefficients, Key, Tracing, Unknown
+
+_TRACED = 3  # points at which functions are tried
 
 Function = Callable[..., Any]
 """Of points, the unknown and, where there are coefficients, these: `lambda at, u: -u.laplacian() - 1`."""
@@ -27,10 +32,11 @@ class PDE:
     - `equation`: a function of points and unknown, of the points' shape; a tuple for a system of them;
     - `energy`: what the solution minimizes the integral of (Ritz, eq. 15.11), if anything;
     - `coefficients`: numbers that are unknown, too, with their first guesses: an inverse problem, which needs `Data`;
-    - `exact`: the solution, or a reference, as a function of points; errors are measured against it;
-    - `outputs`: how many functions are unknown.
+    - `exact`: the solution, or a reference, as a function of points (of a system a tuple of their values, or [n,
+      outputs]); errors are measured against it;
+    - `outputs`: how many functions are unknown: u[0], u[1]; conditions say which by `output`.
 
-    Raises InputError for an equation that cannot be evaluated, and for missing conditions.
+    Raises InputError for functions that cannot be evaluated or give wrong shapes, and for missing conditions.
     """
 
     domain: Domain
@@ -43,22 +49,51 @@ class PDE:
     name: str = "equation"
 
     def __post_init__(self) -> None:
-        names = [condition.name for condition in self.conditions]
-        if len(set(names)) < len(names):
-            raise InputError(f"conditions: {', '.join(names)} must differ in kind or place")
-        keys = self.keys(self.equation)
-        self._check_initial(keys)
-        self._check_boundary(keys)
+        if isinstance(self.outputs, bool) or not isinstance(self.outputs, int) or self.outputs < 1:
+            raise InputError(f"outputs={self.outputs!r}: must be a whole number of at least 1")
+        arguments = ["at", "u", "coefficients"] if self.coefficients else ["at", "u"]
+        for name, value in self.coefficients.items():
+            if not math.isfinite(value):
+                raise InputError(f"coefficients: the first guess {name}={value} must be finite")
+        for label, function in (("equation", self.equation), ("energy", self.energy)):
+            if function is not None:
+                check_arguments(label, function, arguments)
+                self.keys(function)
+        check_conditions(self)
+        self.exact_values(self.domain.interior(_TRACED, _random()))
 
     def keys(self, function: Function) -> tuple[Key, ...]:
-        """The derivatives that a function of points and unknown asks for."""
-        points = torch.tensor(self.domain.interior(3, _random()))[None]
+        """The derivatives that a function of points and unknown asks for; of `equation` and `energy` found once."""
+        if function is self.equation:
+            return self._equation[0]
+        return self._energy[0] if function is self.energy else self._trace("function", function)[0]
+
+    @property
+    def equations(self) -> int:
+        """How many equations `equation` gives."""
+        return self._equation[1]
+
+    @cached_property
+    def _equation(self) -> tuple[tuple[Key, ...], int]:
+        return self._trace("equation", self.equation)
+
+    @cached_property
+    def _energy(self) -> tuple[tuple[Key, ...], int]:
+        assert self.energy is not None
+        return self._trace("energy", self.energy)
+
+    def _trace(self, label: str, function: Function) -> tuple[tuple[Key, ...], int]:
+        """The derivatives that a function asks for, and how many things it gives."""
+        points = torch.tensor(self.domain.interior(_TRACED, _random()))[None]
         parts = Tracing(points, self.outputs)
         found = self.evaluate(function, points, parts, torch.tensor([list(self.coefficients.values())]).double())
         for one in found:
             if one.shape != points.shape[:-1]:
-                raise InputError(f"equation: gives shape {list(one.shape)}, must be that of the points, [member, n]")
-        return tuple(parts)
+                raise InputError(
+                    f"{label}: gives shape {list(one.shape)}, must be {list(points.shape[:-1])} for {_TRACED} points, "
+                    "that of the points, [member, n]"
+                )
+        return tuple(parts), len(found)
 
     def condition_keys(self, condition: Condition) -> tuple[Key, ...]:
         """The derivatives that a condition asks for."""
@@ -80,42 +115,46 @@ class PDE:
         if self.coefficients:
             assert coefficients is not None
             arguments.append(Coefficients(coefficients, list(self.coefficients)))
-        if len(inspect.signature(function).parameters) != len(arguments):
-            shown = "(at, u, coefficients)" if self.coefficients else "(at, u)"
-            raise InputError(f"equation: must be a function of {shown}")
         found = function(*arguments)
         found = found if isinstance(found, tuple) else (found,)
         if not all(isinstance(one, Tensor) for one in found):
-            raise InputError("equation: must give a tensor for all points; use at.x, u.value and torch's functions")
+            label = "energy" if function is self.energy else "equation"
+            raise InputError(f"{label}: must give a tensor for all points; use at.x, u.value and torch's functions")
         return found
 
     def unknown(self, parts: Mapping[Key, Tensor]) -> Unknown:
         """The unknown with these derivatives."""
         return Unknown(parts, self.domain.names, self.domain.space)
 
-    def exact_values(self, points: Float[np.ndarray, "n axes"]) -> Float[np.ndarray, " n"] | None:
-        """The exact solution or reference in float64, if there is one."""
-        if self.exact is None:
-            return None
-        at = At(torch.as_tensor(points, dtype=torch.float64), self.domain.names)
-        values: Float[np.ndarray, " n"] = torch.as_tensor(self.exact(at)).expand(len(points)).numpy()
+    def exact_values(self, points: Float[np.ndarray, "n axes"]) -> Float[np.ndarray, "n *outputs"] | None:
+        """The exact solution or reference in float64, if there is one: [n], of a system [n, outputs]."""
+        return None if self.exact is None else self.values_of(self.exact, points, "exact")
+
+    def values_of(
+        self, function: Callable[[At], Any], points: Float[np.ndarray, "n axes"], label: str
+    ) -> Float[np.ndarray, "n *outputs"]:
+        """A solution given as a function of points (of a system: a tuple, or a last axis), in float64.
+
+        Raises InputError, naming the function by `label`, for values of another shape.
+        """
+        found = function(At(torch.as_tensor(points, dtype=torch.float64), self.domain.names))
+        wanted = (len(points),) if self.outputs == 1 else (len(points), self.outputs)
+        try:
+            if isinstance(found, tuple | list):
+                found = torch.stack([torch.as_tensor(one).expand(len(points)) for one in found], -1)
+            values: np.ndarray = torch.as_tensor(found).detach().expand(wanted).cpu().double().numpy()
+        except (RuntimeError, TypeError, ValueError):
+            shape = list(found.shape) if isinstance(found, Tensor | np.ndarray) else type(found).__name__
+            raise InputError(f"{label}: gives shape {shape}, must be {list(wanted)} for {len(points)} points") from None
         return values
 
-    def fingerprint(self) -> list[float]:
-        """A few numbers that change when equation, conditions or exact solution do, for the run folder."""
-        points = torch.tensor(self.domain.interior(3, _random()))[None]
-        guess = torch.tensor([list(self.coefficients.values())]).double()
-        found: list[Tensor] = []
-        for function in (self.equation, self.energy):
-            if function is not None:
-                found += self.evaluate(function, points, Tracing(points, self.outputs), guess)
-        for condition in self.conditions:
-            places = torch.tensor(condition.places(self.domain, 4, _random()).points)
-            at = At(places, self.domain.names)
-            parts = Tracing(places, self.outputs)
-            left = condition.left(at, self.unknown(parts), torch.ones_like(places))
-            found += [left.sum() + 2 * condition.target(at).sum(), torch.tensor(condition.weight)]
-        return [float(f"{one.double().sum().item():.6g}") for one in found]
+    def fingerprint(self) -> str:
+        """A text that changes when the problem does, for the run folder; see `fingerprint.fingerprint`."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self)
 
     def record(self) -> dict[str, Any]:
         """What a run folder says of it."""
@@ -126,56 +165,6 @@ class PDE:
             "coefficients": dict(self.coefficients),
             "fingerprint": self.fingerprint(),
         }
-
-    def _orders(self, keys: Sequence[Key]) -> dict[int, int]:
-        """The highest derivative in every axis."""
-        orders: dict[int, int] = {}
-        for index in indices(keys, self.domain.space):
-            for axis in index:
-                orders[axis] = max(orders.get(axis, 0), index.count(axis))
-        return orders
-
-    def _check_initial(self, keys: Sequence[Key]) -> None:
-        time = self.domain.time
-        if time is None or any(isinstance(one, Data) for one in self.conditions):
-            return
-        order = self._orders(keys).get(self.domain.names.index(time), 0)
-        known = sum(isinstance(one, Initial) for one in self.conditions)
-        if known < order * self.outputs:
-            raise InputError(
-                f"conditions: {known} initial ones for derivatives of order {order} in {time}; add Initial"
-            )
-
-    def _check_boundary(self, keys: Sequence[Key]) -> None:
-        orders = {axis: order for axis, order in self._orders(keys).items() if axis in self.domain.space}
-        if not orders or any(isinstance(one, Data) for one in self.conditions):
-            return
-        places = [one for one in self.conditions if isinstance(one, BoundaryCondition | Periodic)]
-        if not places:
-            names = ", ".join(self.domain.names[axis] for axis in orders)
-            raise InputError(
-                f"conditions: derivatives in {names} but no boundary condition; add Dirichlet, Neumann, Robin, Periodic"
-            )
-        on = {one.on for one in places if isinstance(one, BoundaryCondition)}
-        if isinstance(self.domain, Difference) and not ("boundary" in on or {"outer", "holes"} <= on):
-            raise InputError(f"conditions: known on {', '.join(sorted(on))} only; must cover 'outer' and 'holes'")
-        if isinstance(self.domain, Box):
-            for axis, order in orders.items():
-                self._check_sides(self.domain, axis, order, places)
-
-    def _check_sides(self, box: Box, axis: int, order: int, places: Sequence[Condition]) -> None:
-        name = box.names[axis]
-        known = 0
-        for one in places:
-            if isinstance(one, BoundaryCondition):
-                known += sum(side[0] == axis for side in box.sides(one.on))
-            elif isinstance(one, Periodic) and one.axis == name:
-                known += 2
-        if known < order:
-            sides = " and ".join(box.side_name(axis, end) for end in (0, 1))
-            raise InputError(
-                f"conditions: {known} at {sides} for derivatives of order {order} in {name}; add the missing one"
-            )
 
 
 def _random() -> np.random.Generator:

@@ -4,23 +4,38 @@ Chen, Chi, E and Yang 2022 (J. Mach. Learn. 1, 268); eq. 5.12.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
 from jaxtyping import Float
+from pydantic.dataclasses import dataclass
 from scipy.linalg import lstsq
 
 from anchorlab.errors import InputError
+from anchorlab.validation import checked
 
 from .collocation import Collocation
+from .conditions import Periodic
 from .domains import grid_sizes
 from .equation import PDE
-from .linear import Index, Linearized, check_linear, linearized_condition, linearized_equation
+from .linear import (
+    Index,
+    Linearized,
+    check_finite,
+    check_linear,
+    linearized_condition,
+    linearized_equations,
+    not_linear,
+)
+from .settings import Finite, Finites, Seed, Whole
+from .unknown import indices
 
 _LARGEST = 200e6  # numbers in the matrix of least squares
+_CHECKED = 200  # points at which the equation is looked at again
+_BENT = 1e-6  # of the terms of an equation: more than rounding
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class RandomFeatures:
     """Σ over parts i, features j of c_ij ψ_i(x) tanh(k_ij · (x - c_i) / r_i + b_ij).
@@ -33,13 +48,13 @@ class RandomFeatures:
     ψ are products of smoothed boxes that add up to 1. Raises InputError for values that cannot be used.
     """
 
-    parts: int = 4
-    features: int = 100
-    reach: float = 1.0
-    scales: tuple[float, ...] = (1.0,)
-    interior: int = 2000
-    boundary: int = 200
-    seed: int = 0
+    parts: Whole = 4
+    features: Whole = 100
+    reach: Finite = 1.0
+    scales: Finites = (1.0,)
+    interior: Whole = 2000
+    boundary: Whole = 200
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         for name in ("parts", "features", "interior", "boundary"):
@@ -152,22 +167,18 @@ def solve_features(
     pde: PDE, method: RandomFeatures
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Float[np.ndarray, " feature"]]:
     """The solution as a function, and its factors; raises InputError for an equation that is not linear."""
-    check_linear(pde, "rfm")
+    check_features(pde, method)
     basis = _Basis(pde, method)
     collocation = Collocation(interior=method.interior, boundary=method.boundary, inside="grid")
-    if basis.count * (method.interior + method.boundary * len(pde.conditions)) > _LARGEST:
-        raise InputError(
-            f"parts={method.parts}, features={method.features}: {basis.count} features for {method.interior} points "
-            f"do not fit in memory; must be fewer"
-        )
     inside, _ = collocation.interior_points(pde.domain, 0, 0)
-    blocks = [_block(basis, pde, linearized_equation(pde, inside), inside)]
+    blocks = [_block(basis, pde, "equation", linear, inside) for linear in linearized_equations(pde, inside)]
     for condition in pde.conditions:
         points, normals = collocation.condition_points(pde.domain, condition, 0, 0)
-        if condition.name.startswith("periodic"):
-            blocks.append(_periodic(basis, pde, condition.name, points))
+        if isinstance(condition, Periodic):
+            blocks.append(_periodic(basis, pde.domain.names.index(condition.axis), points))
         else:
-            blocks.append(_block(basis, pde, linearized_condition(pde, condition, points, normals), points))
+            linear = linearized_condition(pde, condition, points, normals)
+            blocks.append(_block(basis, pde, condition.name, linear, points))
     scaled = []
     for matrix, right in blocks:
         # Every row as large as the others, as in the paper: no condition is drowned by second derivatives.
@@ -175,8 +186,43 @@ def solve_features(
         size[size == 0] = 1
         scaled.append((matrix / size, right / size[:, 0]))
     matrix, right = (np.concatenate(parts) for parts in zip(*scaled, strict=True))
-    factors = lstsq(matrix, right, lapack_driver="gelsy", check_finite=False, cond=1e-14)[0]
+    factors: np.ndarray = lstsq(matrix, right, lapack_driver="gelsy", check_finite=False, cond=1e-14)[0]
+    _check_solution(basis, pde, factors, inside[:: max(1, len(inside) // _CHECKED)])
     return features_function(pde, method, factors), factors
+
+
+def check_features(pde: PDE, method: RandomFeatures) -> None:
+    """Raise InputError for an equation that is not linear, or has too high derivatives, and for too large matrices."""
+    check_linear(pde, "rfm")
+    asked = [*pde.keys(pde.equation), *(key for one in pde.conditions for key in pde.condition_keys(one))]
+    if any(len(index) > 2 for index in indices(asked, pde.domain.space)):
+        raise InputError("method='rfm': derivatives above the second are not available; use 'pinn'")
+    lengths = pde.domain.bounds[:, 1] - pde.domain.bounds[:, 0]
+    count = int(np.prod(grid_sizes(lengths, method.parts))) * method.features
+    if count * (method.interior * pde.equations + method.boundary * len(pde.conditions)) > _LARGEST:
+        raise InputError(
+            f"parts={method.parts}, features={method.features}: {count} features for {method.interior} points "
+            f"do not fit in memory; must be fewer"
+        )
+
+
+def _check_solution(
+    basis: _Basis, pde: PDE, factors: Float[np.ndarray, " feature"], points: Float[np.ndarray, "n axes"]
+) -> None:
+    """Raise InputError if the equation near the solution is not the one that was solved: it bends on the way there."""
+    columns = basis.columns(points, indices(pde.keys(pde.equation), pde.domain.space))
+    found = {index: column @ factors for index, column in columns.items()}
+    pairs = zip(linearized_equations(pde, points), linearized_equations(pde, points, found), strict=True)
+    for far, near in pairs:
+        solved, true = (
+            one.constant + sum(factor * found[index] for index, factor in one.by_index(pde.domain.space).items())
+            for one in (far, near)
+        )
+        size = np.abs(near.constant) + sum(
+            np.abs(factor * found[index]) for index, factor in near.by_index(pde.domain.space).items()
+        )
+        if np.abs(solved - true).max() > _BENT * max(float(np.max(size)), np.finfo(float).tiny):
+            raise not_linear(pde, "rfm")
 
 
 def features_function(
@@ -191,18 +237,16 @@ def features_function(
     return evaluate
 
 
-def _block(basis: _Basis, pde: PDE, linear: Linearized, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _block(basis: _Basis, pde: PDE, name: str, linear: Linearized, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    check_finite(pde, name, linear, points)
     factors = linear.by_index(pde.domain.space)
     wanted = list(factors)
-    if any(len(index) > 2 for index in wanted):
-        raise InputError("method='rfm': derivatives above the second are not available; use 'pinn'")
     columns = basis.columns(points, wanted)
     matrix = sum((factors[index][:, None] * columns[index] for index in wanted), start=np.zeros((1, 1)))
     return matrix, -linear.constant
 
 
-def _periodic(basis: _Basis, pde: PDE, name: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    axis = pde.domain.names.index(name.removeprefix("periodic "))
+def _periodic(basis: _Basis, axis: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     columns = basis.columns(points, [(), (axis,)])
     half = len(points) // 2
     matrix = np.concatenate([part[:half] - part[half:] for part in columns.values()])

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from anchorlab.report.panels import COLOURS
 from anchorlab.report.style import BLACK, BLUE, GREY, SMALL, TEXT, VERMILLION, finish, new_figure
 
 from .equation import PDE
@@ -36,10 +37,14 @@ def solution_figure(
 def _line(axes: Axes, pde: PDE, evaluate: Callable[[np.ndarray], np.ndarray], method: str) -> None:
     ((low, high),) = pde.domain.bounds
     points = np.linspace(low, high, 501)[:, None]
-    axes.plot(points[:, 0], evaluate(points), color=BLUE, linewidth=1.8, label=method)
-    exact = pde.exact_values(points)
+    found, exact = evaluate(points).reshape(len(points), -1), pde.exact_values(points)
+    for number, values in enumerate(found.T):
+        label = method if pde.outputs == 1 else f"{method}: u[{number}]"
+        axes.plot(points[:, 0], values, color=COLOURS[number % len(COLOURS)], linewidth=1.8, label=label)
     if exact is not None:
-        axes.plot(points[:, 0], exact, color=BLACK, linewidth=1, linestyle="--", label="exact")
+        for number, values in enumerate(exact.reshape(len(points), -1).T):
+            name = None if number else "exact"
+            axes.plot(points[:, 0], values, color=BLACK, linewidth=1, linestyle="--", label=name)
     axes.legend(fontsize=SMALL, frameon=False)
     finish(axes, x=pde.domain.names[0], y="u", title=pde.name)
 
@@ -51,7 +56,10 @@ def _maps(
     grid = np.stack(np.meshgrid(np.linspace(left, right, _SIDE), np.linspace(bottom, top, _SIDE)), -1).reshape(-1, 2)
     outside = ~pde.domain.contains(grid)
     found, exact = evaluate(grid), pde.exact_values(grid)
-    shown = [(f"{pde.name}: {method}", found)] + ([] if exact is None else [("error", found - exact)])
+    title = f"{pde.name}: {method}"
+    if pde.outputs > 1:  # a map shows one function: the first
+        title, found, exact = f"{title}, u[0]", found[:, 0], None if exact is None else exact[:, 0]
+    shown = [(title, found)] + ([] if exact is None else [("error", found - exact)])
     for axes, (title, drawn) in zip(places, shown, strict=False):
         values = np.where(outside, np.nan, drawn)
         reach = float(np.nanmax(np.abs(values))) or 1.0

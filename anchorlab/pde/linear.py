@@ -15,6 +15,7 @@ from .equation import PDE
 from .unknown import At, Key, Tracing, indices
 
 Index = tuple[int, ...]
+_SIZES = (1.0, 1.0, 1e-3, 1e3, 1e6)  # of the functions near which factors are compared
 
 
 class Linearized(NamedTuple):
@@ -32,18 +33,23 @@ class Linearized(NamedTuple):
         return found
 
 
-def linearized_equation(
+def linearized_equations(
     pde: PDE, points: Float[np.ndarray, "n axes"], around: Mapping[Index, Float[np.ndarray, " n"]] | None = None
-) -> Linearized:
-    """The equation near `around` (its derivatives at the points; None: near zero), exact for linear equations."""
+) -> list[Linearized]:
+    """Every equation near `around` (its derivatives at the points; None: near zero), exact for linear ones.
+
+    Raises InputError for several unknown functions and for unknown numbers.
+    """
     if pde.outputs != 1 or pde.coefficients:
-        raise InputError(f"method: {pde.name} has several or unknown quantities; only networks ('pinn') can solve it")
+        what = f"{pde.outputs} unknown functions" if pde.outputs != 1 else "unknown numbers"
+        raise InputError(f"method: {pde.name} has {what}; only networks can solve it, use 'pinn'")
     placed = torch.as_tensor(points, dtype=torch.float64)
 
-    def residual(parts: Mapping[Key, Tensor]) -> Tensor:
-        return pde.evaluate(pde.equation, placed, parts)[0]
+    def residual(number: int) -> Callable[[Mapping[Key, Tensor]], Tensor]:
+        return lambda parts: pde.evaluate(pde.equation, placed, parts)[number]
 
-    return _linearized(residual, pde.keys(pde.equation), pde.domain.space, len(points), around)
+    keys, space = pde.keys(pde.equation), pde.domain.space
+    return [_linearized(residual(number), keys, space, len(points), around) for number in range(pde.equations)]
 
 
 def linearized_condition(
@@ -63,20 +69,42 @@ def linearized_condition(
 
 
 def is_linear(pde: PDE) -> bool:
-    """Whether the equation is linear in the unknown: its factors are the same near any function."""
+    """Whether the equation is linear in the unknown: its factors are the same near functions of several sizes.
+
+    What bends only where no probe was is not seen: who solves a linear system compares residuals afterwards.
+    """
     random = np.random.Generator(np.random.Philox(1))
     points = pde.domain.interior(20, random)
     wanted = indices(pde.keys(pde.equation), pde.domain.space)
-    near = [linearized_equation(pde, points, {index: random.normal(size=20) for index in wanted}) for _ in range(2)]
+    first, *others = [
+        linearized_equations(pde, points, {index: size * random.normal(size=20) for index in wanted}) for size in _SIZES
+    ]
     return all(
-        np.allclose(near[0].factors[key], near[1].factors[key], rtol=1e-8, atol=1e-10) for key in near[0].factors
+        np.allclose(one.factors[key], near.factors[key], rtol=1e-8, atol=1e-10, equal_nan=True)
+        for other in others
+        for one, near in zip(first, other, strict=True)
+        for key in one.factors
     )
 
 
 def check_linear(pde: PDE, method: str) -> None:
     """Raise InputError unless the equation is linear in the unknown."""
     if not is_linear(pde):
-        raise InputError(f"method={method!r}: {pde.name} is not linear in u; use 'fd' or 'pinn'")
+        raise not_linear(pde, method)
+
+
+def not_linear(pde: PDE, method: str) -> InputError:
+    """The error of a method that needs a linear equation."""
+    return InputError(f"method={method!r}: {pde.name} is not linear in u; use 'fd' or 'pinn'")
+
+
+def check_finite(pde: PDE, name: str, linear: Linearized, points: Float[np.ndarray, "n axes"]) -> None:
+    """Raise InputError for the first point at which an equation or a condition is not finite."""
+    for values in (linear.constant, *linear.factors.values()):
+        bad = (~np.isfinite(values)).nonzero()[0]
+        if len(bad):
+            where = ", ".join(f"{n}={v:.6g}" for n, v in zip(pde.domain.names, points[bad[0]], strict=True))
+            raise InputError(f"{name}: its residual is {values[bad[0]]} at {where}; must be finite everywhere")
 
 
 def _linearized(

@@ -1,16 +1,18 @@
 """Networks as solutions: PINN (least squares) and Deep Ritz (energy), trained by the engine in run folders."""
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from anchorlab.engine import (
@@ -26,18 +28,22 @@ from anchorlab.engine import (
 from anchorlab.engine.memory import keep_freed_memory
 from anchorlab.engine.optimizers import OptimizerName
 from anchorlab.engine.problem import Measurement
+from anchorlab.engine.store import ENDED, check_folder
 from anchorlab.errors import InputError
 from anchorlab.models.mlp import MLP, load_mlp
 from anchorlab.models.mlp_initialization import Initialization
-from anchorlab.validation import check_known
+from anchorlab.validation import checked
 
 from .collocation import Collocation
 from .equation import PDE
 from .problem import COEFFICIENTS, ResidualProblem
+from .settings import Finite, Number, Whole, Wholes, known
 from .solution import Solution, history_of
 from .trial import Trial, Wrapping
 
+_BEFORE = "goes_on_from"
 _RATES: Mapping[str, float] = {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2, "gd": 1e-2, "lbfgs": 1.0}
+_KINDS, _DTYPES = ("pinn", "ritz"), ("float32", "float64")
 
 
 class Stage(NamedTuple):
@@ -49,6 +55,7 @@ class Stage(NamedTuple):
     cosine: bool = False
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class NetworkMethod:
     """How a network solves an equation.
@@ -64,26 +71,29 @@ class NetworkMethod:
     Raises InputError for values that cannot be used.
     """
 
-    kind: Literal["pinn", "ritz"] = "pinn"
-    widths: tuple[int, ...] = (50, 50, 50)
+    kind: Annotated[Literal["pinn", "ritz"], known("kind", _KINDS)] = "pinn"
+    widths: Wholes = (50, 50, 50)
     activation: str = "tanh"
     network: MLP | None = None
     initialization: str | Initialization = "xavier"
     points: Collocation = field(default_factory=Collocation)
-    equation_weight: float = 1.0
-    optimizer: OptimizerName = "adam"
-    learning_rate: float | None = None
-    steps: int = 5000
+    equation_weight: Finite = 1.0
+    optimizer: Annotated[OptimizerName, known("optimizer", _RATES)] = "adam"
+    learning_rate: Number | None = None
+    steps: Whole = 5000
     cosine: bool = False
-    lbfgs_steps: int = 0
-    dtype: Literal["float32", "float64"] = "float32"
-    evaluate_every: int | None = None
-    evaluate_at: tuple[int, ...] = ()
+    lbfgs_steps: Whole = 0
+    dtype: Annotated[Literal["float32", "float64"], known("dtype", _DTYPES)] = "float32"
+    evaluate_every: Whole | None = None
+    evaluate_at: Wholes = ()
     keep_checkpoints: bool = False
 
     def __post_init__(self) -> None:
-        check_known("optimizer", self.optimizer, _RATES)
-        check_known("dtype", self.dtype, ("float32", "float64"))
+        self.shape_of(1, 1)
+        if self.equation_weight <= 0:
+            raise InputError(f"equation_weight={self.equation_weight}: must be positive")
+        if isinstance(self.initialization, str):
+            Initialization.named(self.initialization)
         if self.steps < 1 or self.lbfgs_steps < 0:
             raise InputError(f"steps={self.steps}, lbfgs_steps={self.lbfgs_steps}: must be at least 1 and 0")
         if self.learning_rate is not None and not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -95,7 +105,10 @@ class NetworkMethod:
 
     def shape(self, pde: PDE) -> MLP:
         """The network for an equation."""
-        inputs, outputs = pde.domain.dimensions, pde.outputs
+        return self.shape_of(pde.domain.dimensions, pde.outputs)
+
+    def shape_of(self, inputs: int, outputs: int) -> MLP:
+        """The network from so many coordinates to so many functions; raises InputError for a shape that cannot be."""
         return self.network or MLP(inputs=inputs, widths=self.widths, outputs=outputs, activation=self.activation)
 
     @property
@@ -120,10 +133,14 @@ class NetworkMethod:
 
 
 class _Timed:
-    """The problem's own measurements, with the seconds of training until then, those of measuring left out."""
+    """The problem's own measurements, with the seconds of training until then, those of measuring left out.
 
-    def __init__(self) -> None:
-        self._seconds, self._since = 0.0, time.perf_counter()
+    `folders` are the members' runs: what an interrupted one had spent before is where it goes on.
+    """
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self._seconds = max(map(_seconds_before, folders), default=0.0)
+        self._since = time.perf_counter()
 
     def observe(self, population: Population, step: int) -> list[Measurement]:
         """Evaluate every member."""
@@ -132,6 +149,22 @@ class _Timed:
         found += [Measurement(member, "", "", "seconds", self._seconds) for member in population.members]
         self._since = time.perf_counter()
         return found
+
+
+def _seconds_before(folder: Path) -> float:
+    """Seconds until the newest checkpoint of a run that has not ended; those since the last measurement by its pace."""
+    if not (folder / "environment.json").is_file() or not (folder / "config.json").is_file():
+        return 0.0
+    run = Run.open(folder)
+    metrics = run.metrics()
+    known = metrics[metrics.metric == "seconds"]
+    steps = run.checkpoints()
+    if run.status in ENDED or not steps or known.empty:
+        return 0.0
+    known = known[known.step <= steps[-1]]
+    last = known.iloc[-1]
+    pace = float(last.value) / float(last.step) if last.step else 0.0
+    return float(last.value) + pace * (steps[-1] - int(last.step))
 
 
 def train_networks(
@@ -143,33 +176,63 @@ def train_networks(
 ) -> list[Solution]:
     """Train one network for every seed, together, into these run folders; ended ones are not trained again.
 
-    With two optimizers the first one's runs are beside those folders, named with its name at the end.
+    With two optimizers the first one's runs are beside those folders, named with its name at the end; a seed that
+    diverged there has no second run. Raises InputError for folders that hold something else, before any training.
     """
     keep_freed_memory()
-    runs: list[list[Run]] = []
-    start: list[dict[str, Tensor]] | None = None
-    for number, stage in enumerate(method.stages):
-        last = number == len(method.stages) - 1
-        places = [one if last else one.with_name(f"{one.name}-{stage.optimizer}") for one in folders]
-        runs.append(_train_stage(pde, method, stage, seeds, places, start, monitor))
-        start = [_last_parameters(run) for run in runs[-1]]
-        if any(run.status == "diverged" for run in runs[-1]):
+    check_folders(pde, method, seeds, folders)
+    runs: dict[int, list[Run]] = {place: [] for place in range(len(seeds))}
+    for number in range(len(method.stages)):
+        going = [place for place, before in runs.items() if not before or before[-1].status != "diverged"]
+        if not going:
             break
-    return [
-        _solution(pde, method, seed, list(stages)) for seed, stages in zip(seeds, zip(*runs, strict=True), strict=True)
-    ]
+        start = [_last_parameters(runs[place][-1]) for place in going] if number else None
+        own = [seeds[place] for place in going]
+        found = _train_stage(pde, method, number, own, [folders[place] for place in going], start, monitor)
+        for place, run in zip(going, found, strict=True):
+            runs[place].append(run)
+    return [_solution(pde, method, seed, stages) for seed, stages in zip(seeds, runs.values(), strict=True)]
+
+
+def check_folders(pde: PDE, method: NetworkMethod, seeds: Sequence[int], folders: Sequence[Path]) -> None:
+    """Raise InputError unless the folders of all stages are new or hold runs of the same settings."""
+    for number in range(len(method.stages)):
+        for record in _records(pde, method, number, seeds, folders):
+            check_folder(record.folder, record.config)
+
+
+def _stage_folder(method: NetworkMethod, number: int, folder: Path) -> Path:
+    """Where a stage's run is: the last one's in the folder itself."""
+    if number == len(method.stages) - 1:
+        return folder
+    return folder.with_name(f"{folder.name}-{method.stages[number].optimizer}")
+
+
+def _records(
+    pde: PDE, method: NetworkMethod, number: int, seeds: Sequence[int], folders: Sequence[Path]
+) -> list[MemberRecord]:
+    stage, found = method.stages[number], []
+    config = method.record(pde) | stage._asdict() | {"total_steps": stage.steps}
+    for seed, folder in zip(seeds, folders, strict=True):
+        place = _stage_folder(method, number, folder)
+        before = _stage_folder(method, number - 1, folder) if number else None
+        # Relative, so that both folders can be moved together.
+        goes_on = {_BEFORE: os.path.relpath(before, place)} if before else {}
+        found.append(MemberRecord(place, config | {"seed": seed} | goes_on))
+    return found
 
 
 def _train_stage(
     pde: PDE,
     method: NetworkMethod,
-    stage: Stage,
+    number: int,
     seeds: Sequence[int],
     folders: Sequence[Path],
     start: Sequence[Mapping[str, Tensor]] | None,
     monitor: Monitor,
 ) -> list[Run]:
-    rule = method.initialization
+    stage, rule = method.stages[number], method.initialization
+    records = _records(pde, method, number, seeds, folders)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     problem = ResidualProblem(
         pde,
@@ -191,11 +254,9 @@ def _train_stage(
         evaluate_every=method.evaluate_every or max(1, stage.steps // 20),
         checkpoint_every=max(1, min(stage.steps, 5000)),
         keep_checkpoints=method.keep_checkpoints,
-        observers=(_Timed(),),
+        observers=(_Timed([record.folder for record in records]),),
         evaluate_at=frozenset(method.evaluate_at),
     )
-    config = method.record(pde) | stage._asdict() | {"total_steps": stage.steps}
-    records = [MemberRecord(folder, config | {"seed": seed}) for seed, folder in zip(seeds, folders, strict=True)]
     return train_population(population, records, plan, monitor=monitor)
 
 
@@ -230,27 +291,41 @@ def _solution(pde: PDE, method: NetworkMethod, seed: int, runs: Sequence[Run]) -
 
 
 def evaluator(pde: PDE, network: MLP, parameters: Mapping[str, Tensor]) -> Any:
-    """The function that a network with these parameters (member axis of 1) is: from points [n, axes] to values [n]."""
+    """The function that a network with these parameters (member axis of 1) is.
+
+    From points [n, axes] to values [n], of several outputs [n, outputs].
+    """
     trial = Trial(network, pde.domain, pde.conditions, [()])
     own = {name: tensor.cpu() for name, tensor in parameters.items() if name != COEFFICIENTS}
     dtype = own["layers.0.weight"].dtype
 
-    def evaluate(points: Float[np.ndarray, "n axes"]) -> Float[np.ndarray, " n"]:
+    def evaluate(points: Float[np.ndarray, "n axes"]) -> Float[np.ndarray, "n *outputs"]:
         placed = torch.as_tensor(points, dtype=torch.float64)
         wrapping = None
         if trial.wrapped:
             wrapping = Wrapping(*(part[None].to(dtype) for part in trial.wrapping(placed)))
         with torch.no_grad():
-            values: Float[np.ndarray, " n"] = trial(own, placed.to(dtype)[None], wrapping)[()][0, :, 0].double().numpy()
-        return values
+            values: np.ndarray = trial(own, placed.to(dtype)[None], wrapping)[()][0].double().numpy()
+        return values if pde.outputs > 1 else values[:, 0]
 
     return evaluate
 
 
 def load_network(pde: PDE, folder: Path) -> Solution:
-    """The solution in a run folder of `train_networks`."""
-    run = Run.open(folder)
+    """The solution in a run folder of `train_networks`, with the history of the first of two optimizers.
+
+    That one's run is looked for beside the folder; without it the history is of the last optimizer alone. Raises
+    InputError for a training that has not ended.
+    """
+    runs = [Run.open(folder)]
+    while before := runs[0].config.get(_BEFORE):
+        earlier = Path(os.path.normpath(runs[0].folder / before))
+        if not (earlier / "config.json").is_file():
+            break
+        runs.insert(0, Run.open(earlier))
+    last = runs[-1]
+    if not (folder / "model").is_dir():
+        raise InputError(f"folder={str(folder)!r}: its training has not ended; solve with the same settings again")
     network, _ = load_mlp(folder / "model")
-    method = NetworkMethod(kind=run.config["method"], network=network, steps=1)
-    found = _solution(pde, method, run.config["seed"], [run])
-    return replace(found, folder=folder)
+    method = NetworkMethod(kind=last.config["method"], network=network, steps=1)
+    return replace(_solution(pde, method, last.config["seed"], runs), folder=folder)

@@ -19,16 +19,15 @@ from anchorlab.validation import check_known
 from .collocation import Collocation
 from .conditions import Condition, Periodic
 from .equation import PDE
-from .errors import errors_of
+from .errors import errors_of, measured_points
 from .fused import backward
-from .linear import is_linear, linearized_condition, linearized_equation
+from .linear import is_linear, linearized_condition, linearized_equations
 from .squares import Squares, squares
 from .trial import Trial, Wrapping
 from .unknown import At, Key
 
 LossName = Literal["residual", "energy"]
 COEFFICIENTS = "coefficients"
-_EVALUATED = 10_000  # points at which errors are measured
 _MERGED = 8  # points of a condition join the others if these are so many times more
 
 
@@ -59,6 +58,18 @@ class _Placed(NamedTuple):
     squares: Squares | None
 
 
+def check_network(pde: PDE, network: MLP, loss: LossName) -> None:
+    """Raise InputError for a loss that an equation does not have, and for a network of another shape."""
+    check_known("loss", loss, ("residual", "energy"))
+    if loss == "energy" and pde.energy is None:
+        raise InputError(f"method='ritz': {pde.name} has no energy; give PDE(energy=…) or use 'pinn'")
+    if (network.inputs, network.outputs) != (pde.domain.dimensions, pde.outputs):
+        raise InputError(
+            f"network: {network.inputs} inputs and {network.outputs} outputs, must be "
+            f"{pde.domain.dimensions} and {pde.outputs}"
+        )
+
+
 class ResidualProblem:
     """Members that solve one equation from different seeds; each draws its own points.
 
@@ -83,14 +94,7 @@ class ResidualProblem:
         start: Sequence[Mapping[str, Tensor]] | None = None,
         device: torch.device | str = "cpu",
     ):
-        check_known("loss", loss, ("residual", "energy"))
-        if loss == "energy" and pde.energy is None:
-            raise InputError(f"method='ritz': {pde.name} has no energy; give PDE(energy=…) or use 'pinn'")
-        if (network.inputs, network.outputs) != (pde.domain.dimensions, pde.outputs):
-            raise InputError(
-                f"network: {network.inputs} inputs and {network.outputs} outputs, must be "
-                f"{pde.domain.dimensions} and {pde.outputs}"
-            )
+        check_network(pde, network, loss)
         self.pde, self.network, self.members = pde, network, len(seeds)
         self._initialization, self._seeds, self._start = initialization, list(seeds), start
         self._collocation, self._dtype, self._device = collocation, dtype, torch.device(device)
@@ -126,7 +130,8 @@ class ResidualProblem:
     def _is_linear(self) -> bool:
         """Whether the loss is a sum of squares that are linear in the net's parts, each at one point."""
         pointwise = not any(isinstance(one, Periodic) for one in self.pde.conditions)
-        plain = all(group.trial.fused for group in self._groups) and self.pde.outputs == 1 and not self.pde.coefficients
+        single = self.pde.outputs == self.pde.equations == 1 and not self.pde.coefficients
+        plain = single and all(group.trial.fused for group in self._groups)
         return plain and pointwise and is_linear(self.pde)
 
     def initialize(self, member: int) -> dict[str, Tensor]:
@@ -195,7 +200,7 @@ class ResidualProblem:
         rows = []
         for term, place, facing in zip(group.terms, points, normals, strict=True):
             if term.condition is None:
-                rows.append(linearized_equation(self.pde, place))
+                rows += linearized_equations(self.pde, place)
             else:
                 assert facing is not None
                 rows.append(linearized_condition(self.pde, term.condition, place, facing))
@@ -283,7 +288,7 @@ class ResidualProblem:
                 else:
                     normals, target = next(facing)
                     left = term.condition.left(At(here, self.pde.domain.names), self.pde.unknown(own), normals)
-                    yield term, [left - target if target.shape == left.shape else left]
+                    yield term, [left - target]
 
     def _placed(self, batch: Batch) -> list[_Placed]:
         """The batch of every group by name."""
@@ -328,7 +333,7 @@ class ResidualProblem:
             raise InputError(f"{name}: its residual is {value} at {where}; must be finite everywhere")
 
     def _measured_points(self) -> tuple[Tensor, Wrapping | None, np.ndarray | None]:
-        points, _ = self.pde.domain.grid(_EVALUATED if self.pde.domain.dimensions > 1 else 1000)
+        points = measured_points(self.pde.domain)
         placed = torch.as_tensor(points)
         wrapping = self._trial.wrapping(placed) if self._trial.wrapped else None
         cast = None if wrapping is None else Wrapping(*(self._tensor(part) for part in wrapping))
@@ -356,8 +361,8 @@ class ResidualProblem:
             columns.append(("", name, "coefficient", parameters[COEFFICIENTS][:, place].tolist()))
         exact = self._measured[2]
         if exact is not None:
-            found = self.values(parameters)[..., 0].double().cpu().numpy()
-            errors = [errors_of(one, exact) for one in found]
+            found = self.values(parameters).double().cpu().numpy()
+            errors = [errors_of(one if exact.ndim == 2 else one[:, 0], exact) for one in found]
             columns += [("test", "", name, [error[name] for error in errors]) for name in errors[0]]
         return [
             Measurement(member, split, group, metric, value)

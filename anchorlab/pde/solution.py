@@ -15,12 +15,11 @@ from anchorlab.engine import Run
 from anchorlab.errors import InputError
 
 from .equation import PDE
-from .errors import errors_of
+from .errors import errors_of, measured_points
 from .figures import solution_figure
 from .unknown import At
 
-Evaluate = Callable[[Float[np.ndarray, "n axes"]], Float[np.ndarray, " n"]]
-_MEASURED = {1: 1000}
+Evaluate = Callable[[Float[np.ndarray, "n axes"]], Float[np.ndarray, "n *outputs"]]
 ERRORS = ("relative_l2", "max_error")
 
 
@@ -28,8 +27,8 @@ ERRORS = ("relative_l2", "max_error")
 class Solution:
     """What a method found for `pde`.
 
-    - calling it with points [n, axes] (or [n] on a line) gives values [n]; with an `At` it gives a tensor, so that it
-      can be another problem's `exact`;
+    - calling it with points [n, axes] (or [n] on a line) gives values [n], of a system [n, outputs]; with an `At` it
+      gives a tensor, so that it can be another problem's `exact`;
     - `history`: one row per measurement: step, seconds, loss and its parts, errors, coefficients, as far as there are;
     - `coefficients`: the unknown numbers that were found;
     - `status`: `finished` or `diverged`, with the `reason`; `seconds`: of solving, without measuring;
@@ -47,12 +46,13 @@ class Solution:
     reason: str | None = None
     folder: Path | None = None
 
-    def __call__(self, points: "Float[np.ndarray, '*n axes'] | At") -> "Float[np.ndarray, ' n'] | Tensor":
-        """Values at points."""
+    def __call__(self, points: "Float[np.ndarray, '*n axes'] | At") -> "Float[np.ndarray, 'n *outputs'] | Tensor":
+        """Values at points; raises InputError for points of another shape."""
         if isinstance(points, At):
             placed = points.points
             flat = placed.detach().double().cpu().reshape(-1, placed.shape[-1]).numpy()
-            return torch.as_tensor(self.evaluate(flat)).to(placed).reshape(placed.shape[:-1])
+            found = torch.as_tensor(self.evaluate(flat)).to(placed)
+            return found.reshape(*placed.shape[:-1], *found.shape[1:])
         placed_points = np.asarray(points, dtype=float)
         if placed_points.ndim == 1 and self.pde.domain.dimensions == 1:
             placed_points = placed_points[:, None]
@@ -68,10 +68,9 @@ class Solution:
 
         Raises InputError if there is none.
         """
-        points, _ = self.pde.domain.grid(_MEASURED.get(self.pde.domain.dimensions, 10_000))
+        points = measured_points(self.pde.domain)
         if reference is not None:
-            at = At(torch.as_tensor(points), self.pde.domain.names)
-            exact = torch.as_tensor(reference(at)).expand(len(points)).numpy()
+            exact = self.pde.values_of(reference, points, "reference")
         else:
             known = self.pde.exact_values(points)
             if known is None:

@@ -1,28 +1,34 @@
 """From a problem and a method to a solution in a run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from anchorlab.engine import Run
 from anchorlab.engine.progress import progress_bars, working
+from anchorlab.engine.store import check_folder
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.report.style import png
 from anchorlab.validation import check_known
 
-from .classical import Hybrid, check_same_problem, load_classical, solve_classical
+from .classical import Hybrid, check_same_problem, load_classical, record, solve_classical
 from .collocation import Collocation
-from .differences import FiniteDifferences, Jacobi
+from .differences import FiniteDifferences, Jacobi, System
 from .equation import PDE
-from .features import RandomFeatures
+from .features import RandomFeatures, check_features
+from .linear import check_linear
 from .networks import NetworkMethod, load_network, train_networks
+from .problem import check_network
+from .settings import whole
 from .solution import Solution
+from .trial import Trial
 
 Method = NetworkMethod | FiniteDifferences | RandomFeatures | Jacobi | Hybrid
 METHODS = ("pinn", "ritz", "rfm", "fd", "jacobi", "hybrid")
 _FIGURE = "solution.png"
+_FEW = 6  # nodes along an axis that tell what differences cannot do
 
 
 def method(name: str, **settings: Any) -> Method:
@@ -48,14 +54,36 @@ def method(name: str, **settings: Any) -> Method:
 
 def _network(kind: str, settings: dict[str, Any]) -> NetworkMethod:
     placed = {one.name for one in fields(Collocation)} - {"seed"}
-    known = {one.name for one in fields(NetworkMethod)}
+    known = {one.name for one in fields(NetworkMethod)} - {"kind"}
     for key in settings:
         check_known("setting", key, sorted(known | placed))
     points = {key: value for key, value in settings.items() if key in placed}
     rest = {key: value for key, value in settings.items() if key not in placed}
-    if points:
-        rest["points"] = replace(rest.get("points", Collocation()), **points)
-    return NetworkMethod(kind=kind, **rest)  # type: ignore[arg-type]
+    whole_of = rest.pop("points", None)
+    if not isinstance(whole_of, Collocation | Mapping | None):
+        raise InputError(f"points={whole_of!r}: must be a Collocation; how many is interior=…")
+    before = whole_of if isinstance(whole_of, Collocation) else Collocation(**(whole_of or {}))
+    return NetworkMethod(kind=kind, points=replace(before, **points), **rest)  # type: ignore[arg-type]
+
+
+def check(pde: PDE, how: Method) -> None:
+    """Raise InputError if a method cannot solve this problem, without solving it."""
+    if isinstance(how, Hybrid):
+        check(pde, how.network)
+        check(pde, how.jacobi)
+    elif isinstance(how, NetworkMethod):
+        shape = how.shape(pde)
+        check_network(pde, shape, "energy" if how.kind == "ritz" else "residual")
+        keys = pde.keys(pde.energy) if how.kind == "ritz" and pde.energy is not None else pde.keys(pde.equation)
+        Trial(shape, pde.domain, pde.conditions, keys)
+    elif isinstance(how, RandomFeatures):
+        check_features(pde, how)
+    else:
+        name = "jacobi" if isinstance(how, Jacobi) else "fd"
+        FiniteDifferences(nodes=how.nodes).grid(pde)
+        System(pde, FiniteDifferences(nodes=_FEW), name)
+        if isinstance(how, Jacobi):
+            check_linear(pde, name)
 
 
 def solve(
@@ -98,12 +126,14 @@ def solve_seeds(
 
     Those that diverge are returned with this status. Raises InputError as `solve` does; Interrupted.
     """
-    if not seeds:
-        raise InputError("seeds: there must be at least one")
+    seeds = _checked_seeds(seeds)
     chosen = method(how, **settings) if isinstance(how, str) else how
     if settings and not isinstance(how, str):
         raise InputError(f"settings: {', '.join(settings)} are those of a named method; put them into the method")
     places = list(folders or [Path(out) / f"seed-{seed}" for seed in seeds])
+    if len(places) != len(seeds):
+        raise InputError(f"folders: {len(places)} for {len(seeds)} seeds; must be one for each")
+    check(pde, chosen)
     if isinstance(chosen, NetworkMethod):
         with progress_bars(enabled=progress) as monitor:
             found = train_networks(pde, chosen, seeds, places, monitor)
@@ -112,29 +142,39 @@ def solve_seeds(
     else:
         with working(f"solving {pde.name}", enabled=progress):
             seeded = [replace(chosen, seed=s) if isinstance(chosen, RandomFeatures) else chosen for s in seeds]
-            found = [
-                replace(solve_classical(pde, one, place), seed=getattr(one, "seed", None))
-                for one, place in zip(seeded, places, strict=True)
-            ]
+            for classical, place in zip(seeded, places, strict=True):
+                check_folder(place, record(pde, classical, place))
+            found = [solve_classical(pde, one, place) for one, place in zip(seeded, places, strict=True)]
     for one in found if figures else ():
         _draw(one)
     return found
+
+
+def _checked_seeds(seeds: Sequence[int]) -> list[int]:
+    numbers = [whole("seed", seed) for seed in seeds]
+    if not numbers:
+        raise InputError("seeds: there must be at least one")
+    twice = [seed for place, seed in enumerate(numbers) if seed in numbers[:place]]
+    if twice:
+        raise InputError(f"seeds: {twice[0]} is given twice; give it once")
+    return numbers
 
 
 def _hybrid(
     pde: PDE, chosen: Hybrid, seeds: Sequence[int], places: Sequence[Path], progress: bool | None
 ) -> list[Solution]:
     beside = [place.with_name(f"{place.name}-network") for place in places]
+    for start_place, place in zip(beside, places, strict=True):
+        check_folder(place, record(pde, chosen.jacobi, place, start_place, name="hybrid"))
     with progress_bars(enabled=progress) as monitor:
         starts = train_networks(pde, chosen.network, seeds, beside, monitor)
     found = []
     with working(f"Jacobi's iteration on {pde.name}", enabled=progress):
-        for seed, start, place in zip(seeds, starts, places, strict=True):
+        for start, place in zip(starts, places, strict=True):
             if start.status == "diverged":
                 found.append(start)
                 continue
-            one = solve_classical(pde, chosen.jacobi, place, start, name="hybrid")
-            found.append(replace(one, seed=seed, seconds=one.seconds + start.seconds))
+            found.append(solve_classical(pde, chosen.jacobi, place, start, name="hybrid"))
     return found
 
 

@@ -1,7 +1,9 @@
 """The unknown function of an equation, with the derivatives that the equation asks for, and the points it is at."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from zlib import crc32
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -129,6 +131,20 @@ class Tracing(dict[Key, Tensor]):
         number = len(self) + 1.0
         made = torch.sin(number + self._points.sum(-1, keepdim=True)) + 1.5
         self[key] = made.expand(*made.shape[:-1], self._outputs)
+        return self[key]
+
+
+class Probing(dict[Key, Tensor]):
+    """Parts of random numbers of many sizes: every derivative, output and point has its own, always the same."""
+
+    def __init__(self, points: Float[Tensor, "*batch n axes"], outputs: int):
+        super().__init__()
+        self._shape = (*points.shape[:-1], outputs)
+
+    def __missing__(self, key: Key) -> Tensor:
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([crc32(repr(key).encode())])))
+        sizes = 10 ** random.uniform(-2, 2, (*self._shape[:-1], 1))
+        self[key] = torch.tensor(sizes * random.normal(size=self._shape))
         return self[key]
 
 

@@ -82,9 +82,49 @@ def test_a_training_that_diverges_is_one_line_and_keeps_its_run(
         (["burgers", "--method", "rfm"], "method='rfm': burgers is not linear in u"),
         (["heat", "--method", "ritz"], "method='ritz': heat has no energy"),
         (["poisson", "--weight", "0"], "dirichlet: weight=0.0 must be positive"),
+        (["poisson", "--weight", "inf"], "dirichlet: weight=inf must be positive and finite"),
+        (["poisson", "--seed", "-1"], "seed=-1: must be at least 0"),
+        (["poisson", "--method", "fd,fd"], "method: 'fd' is given twice; give it once"),
+        (["poisson", "--set", "cosine=maybe"], "cosine='maybe': input should be a valid boolean"),
+        (["poisson", "--set", 'steps="many"'], "steps='many': input should be a valid integer"),
+        (["poisson", "--set", "kind=ritz"], "setting: unknown value 'kind'"),
+        (["poisson", "--method", "fd", "--set", "nodes={}"], "nodes={}: "),
+        (["poisson", "--method", "fd,rfm", "--steps", "3"], "steps: method 'fd' trains no network"),
+        (["heat", "--method", "pinn,ritz", "--steps", "3"], "method='ritz': heat has no energy"),
+        (["inverse", "--method", "pinn,jacobi", "--steps", "3"], "method='jacobi': inverse has unknown numbers"),
     ],
 )
 def test_bad_input_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in fails(*arguments, "--out", tmp_path / "run", capsys=capsys)
+
+
+def test_options_go_to_the_methods_that_have_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("poisson", "--method", "fd,pinn", *SMALL, "--steps", "3", "--out", tmp_path)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["fd", "pinn"]
+    assert Run.open(tmp_path / "pinn").config["total_steps"] == 3
+
+
+def test_all_leaves_out_what_cannot_solve_the_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anchorlab.pde.METHODS", ("pinn", "ritz", "fd"))
+    run("heat", "--method", "all", *SMALL, "--steps", "3", "--out", tmp_path)
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()[1:3]] == ["pinn", "fd"]
+    (left_out,) = shown.err.splitlines()
+    assert left_out.startswith("ritz is left out: method='ritz': heat has no energy")
+
+
+def test_an_impossible_method_is_told_before_any_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails("heat", "--method", "fd,ritz", *SMALL, "--steps", "3", "--out", tmp_path / "runs", capsys=capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_methods_have_default_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("poisson", "--method", "fd", "--points", "11")
+    run("poisson", *SMALL, "--steps", "2")
+    run("poisson", *SMALL, "--steps", "2", "--seed", "4")
+    assert {path.name for path in (tmp_path / "runs" / "poisson").iterdir()} == {"fd", "pinn", "pinn-seed-4"}

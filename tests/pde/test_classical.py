@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 
 from anchorlab import pde
 from anchorlab.errors import InputError
+from anchorlab.pde import At, Unknown
 from anchorlab.pde.differences import FiniteDifferences, System, jacobi
+from anchorlab.pde.linear import is_linear
 
 Make = Callable[[str], pde.PDE]
 
@@ -103,7 +106,7 @@ def test_windows_of_random_features_add_up_to_one() -> None:
     ("name", "method", "settings", "message"),
     [
         ("burgers", "rfm", {}, "method='rfm': burgers is not linear in u"),
-        ("inverse", "fd", {}, "method='fd': cannot use Data"),
+        ("inverse", "fd", {}, "method='fd': inverse has unknown numbers"),
         ("inverse", "rfm", {}, "only networks"),
         ("poisson", "fd", {"nodes": 2}, "nodes=2: must be one number, or 1, of at least 3"),
         ("poisson", "fd", {"nods": 2}, "setting: unknown value 'nods'; did you mean 'nodes'?"),
@@ -117,3 +120,89 @@ def test_what_a_method_cannot_do_is_told(
 ) -> None:
     with pytest.raises(InputError, match=message):
         pde.solve(pde.problem(name), method, out=tmp_path / "run", progress=False, **settings)
+
+
+def line(**settings: Any) -> pde.PDE:
+    """-u″ = 1 on (0, 1) with some parts replaced."""
+    known: dict[str, Any] = {
+        "domain": pde.Interval(0, 1),
+        "equation": lambda at, u: -u.laplacian() - 1,
+        "conditions": [pde.Dirichlet()],
+    }
+    return pde.PDE(**known | settings)
+
+
+def bent(at: At, u: Unknown) -> torch.Tensor:
+    """Linear up to u = 5; with 10 at both ends the solution stays above: 5 + 5 cosh(k (x - 1/2)) / cosh(k / 2)."""
+    return -u.laplacian() + 1e3 * torch.relu(u.value - 5.0)
+
+
+BENT = line(equation=bent, conditions=[pde.Dirichlet(value=10.0)])
+
+
+def test_equations_that_bend_far_from_zero_are_not_linear(tmp_path: Path) -> None:
+    assert not is_linear(BENT)
+    values = System(BENT, FiniteDifferences(nodes=401)).solve()
+    width = 1000**0.5
+    exact = 5 + 5 * np.cosh(width * (np.linspace(0, 1, 401) - 0.5)) / np.cosh(width / 2)
+    np.testing.assert_allclose(values, exact, atol=0.01)
+
+
+@pytest.mark.parametrize("method", ["rfm", "jacobi", "fd"])
+def test_what_no_probe_saw_is_seen_in_the_solution(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anchorlab.pde.linear._SIZES", (1.0, 1.0))
+    assert is_linear(BENT)
+    settings = {"rfm": {"features": 30, "interior": 100}, "jacobi": {"nodes": 11}, "fd": {"nodes": 41}}[method]
+    if method == "fd":
+        found = pde.solve(BENT, method, out=tmp_path / "run", progress=False, **settings)  # type: ignore[arg-type]
+        assert found(np.array([0.5]))[0] == pytest.approx(5, abs=0.01)  # linear: 10
+        return
+    with pytest.raises(InputError, match=f"method='{method}': equation is not linear in u; use 'fd' or 'pinn'"):
+        pde.solve(BENT, method, out=tmp_path / "run", progress=False, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["fd", "jacobi"])
+@pytest.mark.parametrize("conditions", [[pde.Neumann()], [pde.Periodic(axis="x")]])
+def test_derivatives_alone_leave_a_constant_open(method: str, conditions: list[pde.Condition], tmp_path: Path) -> None:
+    open_end = line(equation=lambda at, u: -u.laplacian() - torch.cos(math.pi * at.x), conditions=conditions)
+    with pytest.raises(InputError, match=r"with u, u \+ 1 solves equation, too: .* add Dirichlet or Robin"):
+        pde.solve(open_end, method, out=tmp_path / "run", progress=False, nodes=11)
+
+
+@pytest.mark.parametrize("method", ["fd", "rfm"])
+def test_numbers_that_are_not_finite_name_their_point(method: str, tmp_path: Path) -> None:
+    broken = line(equation=lambda at, u: -u.laplacian() - torch.sqrt(0.5 - at.x))
+    with pytest.raises(InputError, match=r"equation: its residual is nan at x=0\.5\d*; must be finite everywhere"):
+        pde.solve(broken, method, out=tmp_path / "run", progress=False)
+    # A problem without a solution leaves its folder to the mended one.
+    edge = line(conditions=[pde.Dirichlet(value=lambda at: 1 / at.x)])
+    with pytest.raises(InputError, match="dirichlet: its residual is -inf at x=0; must be finite everywhere"):
+        pde.solve(edge, method, out=tmp_path / "run", progress=False)
+
+
+def test_differences_have_no_use_for_data(tmp_path: Path) -> None:
+    measured = line(conditions=[pde.Dirichlet(), pde.Data(points=np.array([[0.5]]), values=np.array([0.1]))])
+    with pytest.raises(InputError, match="method='fd': cannot use Data; use 'pinn' or 'rfm'"):
+        pde.solve(measured, "fd", out=tmp_path / "run", progress=False)
+
+
+def test_a_grid_gives_values_on_its_own_edge_and_none_beyond() -> None:
+    third = pde.Interval(0.1, 0.3)
+    grid = FiniteDifferences(nodes=5).grid(line(domain=third))
+    evaluate = grid.function(np.linspace(1, 3, 5))
+    ends = np.array([[0.1], [0.3]], dtype=np.float32).astype(float)  # 0.1 in float32 is above 0.1, 0.3 as well
+    np.testing.assert_allclose(evaluate(ends), [1, 3], atol=1e-6)
+    np.testing.assert_allclose(evaluate(np.array([[0.1], [0.1 + 0.2]])), [1, 3])
+    with pytest.raises(InputError, match=r"points: \(0\.31\) is outside of the grid"):
+        evaluate(np.array([[0.2], [0.31]]))
+
+
+def test_derivatives_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    traced = pde.PDE._trace
+    monkeypatch.setattr(pde.PDE, "_trace", lambda self, *args: calls.append(args[0]) or traced(self, *args))
+    nonlinear = line(equation=lambda at, u: -u.laplacian() + u.value**3 - 1)
+    System(nonlinear, FiniteDifferences(nodes=11)).solve()
+    assert calls == ["equation"]

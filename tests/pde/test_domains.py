@@ -93,3 +93,16 @@ def test_empty_and_wrong_domains_are_refused(make: object, message: str) -> None
 def test_distances_work_on_tensors() -> None:
     points = torch.rand(6, 2, dtype=torch.float64)
     np.testing.assert_allclose(HOLES.distance(points).numpy(), HOLES.distance(points.numpy()))  # type: ignore[arg-type, attr-defined]
+
+
+def test_points_on_the_boundary_of_a_domain_with_holes_are_as_dense_everywhere() -> None:
+    domain = pde.Difference(SQUARE, (pde.Disk((0.0, 1.5), 0.4),))
+    points, normals = domain.boundary(4000, stream())
+    length = 10 + 0.8 * np.pi
+    # Gauss: the integral of (x - c)·n is twice the area, and that of n is 0, for points as dense on every part.
+    flux = ((points - SQUARE.bounds.mean(1)) * normals).sum(1).mean() * length
+    assert flux == pytest.approx(2 * domain.volume, rel=0.01)
+    np.testing.assert_allclose(normals.mean(0), 0, atol=0.02)
+    for axis, end in ((0, -1.0), (0, 1.0), (1, 0.0), (1, 3.0)):
+        own = np.isclose(points[:, axis], end).mean()
+        assert own == pytest.approx((3 if axis == 0 else 2) / length, rel=0.02)

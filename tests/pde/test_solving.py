@@ -1,15 +1,18 @@
 """From problem to solution: networks learn, run folders hold what is needed, errors name what is wrong."""
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from anchorlab import pde
-from anchorlab.engine import Run
-from anchorlab.errors import InputError
+from anchorlab.engine import Monitor, Run
+from anchorlab.errors import InputError, Interrupted
+from anchorlab.pde.networks import train_networks
 
 SMALL = {"widths": (20, 20), "interior": 60, "progress": False}
 
@@ -195,3 +198,105 @@ def test_adam_then_lbfgs_has_one_history(tmp_path: Path) -> None:
     assert solution.history.step.is_monotonic_increasing
     assert solution.history.seconds.is_monotonic_increasing
     assert (tmp_path / "run-adam").is_dir()
+
+
+def test_a_seed_that_diverged_leaves_lbfgs_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = pde.MLP.initialize
+
+    def spoiled(self: pde.MLP, rule: pde.Initialization, seed: int, **settings: Any) -> dict[str, torch.Tensor]:
+        found = start(self, rule, seed, **settings)
+        return found | ({"layers.2.weight": found["layers.2.weight"] * 1e160} if seed == 1 else {})
+
+    monkeypatch.setattr(pde.MLP, "initialize", spoiled)
+    settings = {**SMALL, "steps": 10, "lbfgs_steps": 5, "dtype": "float64", "figures": False}
+    found = pde.solve_seeds(line(), "pinn", out=tmp_path, seeds=[0, 1, 2], **settings)  # type: ignore[arg-type]
+    assert [one.status for one in found] == ["finished", "diverged", "finished"]
+    assert [int(one.history.step.iloc[-1]) for one in (found[0], found[2])] == [15, 15]
+    assert found[1].folder == tmp_path / "seed-1-adam"
+    assert not (tmp_path / "seed-1").exists()
+
+
+def test_the_seconds_of_an_interrupted_training_count(tmp_path: Path) -> None:
+    method = pde.method("pinn", widths=(20, 20), interior=60, steps=42, evaluate_every=1)
+    assert isinstance(method, pde.NetworkMethod)
+    steps = iter(range(1, 41))
+    with pytest.raises(Interrupted):
+        train_networks(line(), method, [0], [tmp_path / "run"], Monitor(should_stop=lambda: next(steps) == 40))
+    (found,) = train_networks(line(), method, [0], [tmp_path / "run"])
+    assert found.history.step.tolist() == list(range(43))
+    assert found.history.seconds.is_monotonic_increasing
+
+
+@pytest.mark.parametrize("method", ["pinn", "hybrid"])
+def test_both_stages_are_opened_from_folders_that_were_moved(method: str, tmp_path: Path) -> None:
+    own = {"lbfgs_steps": 3} if method == "pinn" else {"nodes": 11, "iterations": 20}
+    settings = {**SMALL, "steps": 5, "dtype": "float64", **own}
+    made = pde.solve(pde.problem("poisson"), method, out=tmp_path / "there" / "run", seed=3, **settings)  # type: ignore[arg-type]
+    (tmp_path / "there").rename(tmp_path / "here")
+    opened = pde.load(pde.problem("poisson"), tmp_path / "here" / "run")
+    assert opened.history.equals(made.history)
+    assert (opened.seconds, opened.seed) == (made.seconds, made.seed)
+    assert opened.seed == 3
+    assert str(tmp_path) not in (tmp_path / "here" / "run" / "config.json").read_text()
+    again = pde.solve(pde.problem("poisson"), method, out=tmp_path / "here" / "run", seed=3, **settings)  # type: ignore[arg-type]
+    assert again.history.equals(made.history)
+
+
+@pytest.mark.parametrize("method", ["pinn", "hybrid", "fd"])
+def test_folders_of_all_stages_are_checked_first(method: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "letter.txt").write_text("dear reader")
+    own = {"pinn": {**SMALL, "steps": 5, "lbfgs_steps": 3}, "hybrid": {**SMALL, "steps": 5}}.get(method, {})
+    with pytest.raises(InputError, match="the folder is not empty and holds no run"):
+        pde.solve(pde.problem("poisson"), method, out=tmp_path / "run", **{"progress": False, **own})  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    settings = {**SMALL, "steps": np.int64(4), "learning_rate": np.float32(0.001)}
+    found = pde.solve_seeds(
+        line(), "pinn", out=tmp_path, seeds=np.arange(2), evaluate_at=np.array([1, 3]), figures=False, **settings  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert [one.seed for one in found] == [0, 1]
+    assert {1, 3} <= set(found[0].history.step)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("pinn", {"steps": 1.5}, "steps=1.5: "),
+        ("pinn", {"steps": True}, "steps=True: must be a number, not true or false"),
+        ("pinn", {"cosine": "maybe"}, "cosine='maybe': input should be a valid boolean"),
+        ("pinn", {"widths": 20}, "widths=20: input should be a valid tuple"),
+        ("pinn", {"widths": ("a",)}, "widths.0='a': "),
+        ("pinn", {"activation": "tan"}, "'tan'"),
+        ("pinn", {"points": 100}, "points=100: must be a Collocation"),
+        ("pinn", {"kind": "ritz"}, "setting: unknown value 'kind'"),
+        ("pinn", {"equation_weight": math.inf}, "equation_weight=inf: "),
+        ("pinn", {"interior": "many"}, "interior='many': "),
+        ("pinn", {"inside": "grit"}, "inside: unknown value 'grit'; did you mean 'grid'?"),
+        ("rfm", {"scales": (math.nan,)}, "scales.0=nan: "),
+        ("rfm", {"reach": "far"}, "reach='far': "),
+        ("fd", {"nodes": "ten"}, "nodes='ten': "),
+        ("jacobi", {"tolerance": -1}, "tolerance=-1.0: must be at least 0"),
+        ("hybrid", {"nodes": (3, "a"), "widths": (4,)}, "nodes"),
+    ],
+)
+def test_settings_of_wrong_types_are_one_line(method: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        pde.method(method, **settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ([], "seeds: there must be at least one"),
+        ([-1], "seed=-1: must be a whole number of at least 0"),
+        ([0.5], "seed=0.5: must be a whole number of at least 0"),
+        ([3, 3], "seeds: 3 is given twice; give it once"),
+    ],
+)
+def test_seeds_that_cannot_be_are_refused(seeds: list[Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        pde.solve_seeds(line(), "pinn", out=tmp_path, seeds=seeds)
