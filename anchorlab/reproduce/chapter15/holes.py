@@ -72,17 +72,18 @@ _LAPTOP: dict[str, Any] = {
     "widths": [100, 60, 60],
     "activation": "sin",
     "training": {
-        "steps": 2000, "interior": 1500, "boundary": 400, "resample_every": 10, "learning_rate": 2e-3, "cosine": True,
+        "steps": 1000, "interior": 1500, "boundary": 400, "resample_every": 1, "learning_rate": 5e-3, "cosine": True,
+        "initialization": "lecun",
     },
 }  # fmt: skip
 _SMOKE = _LAPTOP | {
     "seeds": 1,
     "widths": [10, 8],
-    "training": {"steps": 10, "interior": 100, "boundary": 40, "resample_every": 5},
+    "training": {"steps": 10, "interior": 100, "boundary": 40, "resample_every": 5, "initialization": "lecun"},
 }
 _PAPER = _LAPTOP | {
     "widths": [1000, 500, 500],
-    "training": _LAPTOP["training"] | {"steps": 50_000, "interior": 5000, "boundary": 4000, "resample_every": 1},
+    "training": _LAPTOP["training"] | {"steps": 50_000, "interior": 5000, "boundary": 4000},
 }
 
 REPRODUCTIONS = (
@@ -117,9 +118,9 @@ REPRODUCTIONS = (
             "Also the claim of figure 5.3, the same picture. The sources show pictures without numbers: an error "
             "of 1 is what the zero function has, so the limits 0.3 and 0.5 tell caught from missed. Where the "
             "holes are is not told; here three disks. Laptop: 100-60-60 units with sin instead of 1000-500-500, "
-            "scales 1 to 16. No setting was found at this size in which the multiscale network learns: errors stay "
-            "above 1 with random points and with a grid of 6000, boundary weights 100 and 1000, learning rates 2e-3 "
-            "and 5e-3 (1500 to 2000 steps)."
+            "scales 1 to 16, new points in every step. The initialization, LeCun's in both nets, was chosen after "
+            "looking: Xavier's, which divides the first layer's variance by its width, leaves even the largest scale "
+            "below the frequency, and the multiscale net misses it too (error 1.03 after 500 steps, one seed)."
         ),
     ),
 )
