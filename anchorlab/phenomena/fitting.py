@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, InstanceOf, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, InstanceOf, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -72,7 +72,7 @@ class Fit:
     steps: PositiveInt = 1000
     dtype: Literal["float32", "float64"] = "float32"
     evaluate_every: PositiveInt | None = None
-    evaluate_at: tuple[PositiveInt, ...] = ()
+    evaluate_at: tuple[NonNegativeInt, ...] = ()
     keep_checkpoints: bool = False
     observers: InstanceOf[tuple[Observer, ...]] = ()
     stopping: InstanceOf[tuple[StoppingRule, ...]] = ()

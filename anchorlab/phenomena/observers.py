@@ -1,10 +1,8 @@
 """What is measured of function fits while they train."""
 
-import math
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -127,35 +125,3 @@ def _digest(*tensors: Tensor) -> str:
     for one in tensors:
         content.update(repr(tuple(one.shape)).encode() + one.detach().cpu().double().numpy().tobytes())
     return content.hexdigest()[:8]
-
-
-def settled_at(table: pd.DataFrame, limit: float) -> float:
-    """The step from which on `error` (by `step`) is at most `limit` to the end; infinite if it is above at the end.
-
-    NaN if an error is: nothing is known of it.
-
-    Between two measured steps it is where the line through them reaches the limit. An output that sweeps over the right
-    value on its way to another has not learned it.
-    """
-    ordered = table.sort_values("step")
-    steps, errors = ordered["step"].to_numpy(dtype=float), ordered["error"].to_numpy(dtype=float)
-    if np.isnan(errors).any():
-        return math.nan
-    above = (errors > limit).nonzero()[0]
-    if not len(above):
-        return float(steps[0])
-    at = int(above[-1])
-    if at == len(steps) - 1:
-        return math.inf
-    share = 1.0 if math.isinf(errors[at]) else (errors[at] - limit) / (errors[at] - errors[at + 1])
-    return float(steps[at] + share * (steps[at + 1] - steps[at]))
-
-
-def lateness(first: float, second: float) -> float:
-    """How many times as late as `first` is `second`, two steps of `settled_at`; infinite if only `second` is never.
-
-    NaN if both are never or one is unknown. A start that is right by chance counts as one step.
-    """
-    if math.isinf(first) and math.isinf(second):
-        return math.nan
-    return max(second, 1.0) / max(first, 1.0)

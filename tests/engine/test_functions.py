@@ -223,7 +223,7 @@ KNOWN: dict[str, Any] = {
         ({"optimizer": "adamm"}, "optimizer='adamm': input should be 'adamw', 'adam', 'sgd', 'gd' or 'lbfgs'"),
         ({"loss": "mae"}, "loss='mae': input should be 'mse', 'half_mse' or 'cross_entropy'"),
         ({"dtype": "float16"}, "dtype='float16': input should be 'float32' or 'float64'"),
-        ({"evaluate_at": (0,)}, "evaluate_at.0=0: input should be greater than 0"),
+        ({"evaluate_at": (-1,)}, "evaluate_at.0=-1: input should be greater than or equal to 0"),
         ({"momentun": 0.9}, "setting: unknown value 'momentun'; did you mean 'momentum'?"),
         ({"optimizer": "lbfgs", "batch_size": 1}, "optimizer='lbfgs': must have neither batch_size nor"),
         (

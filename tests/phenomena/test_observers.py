@@ -2,7 +2,6 @@ import math
 import pickle
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
@@ -13,9 +12,7 @@ from anchorlab.phenomena.observers import (
     FrequencyError,
     OutputOnGrid,
     frequency_errors,
-    lateness,
     outputs_on_grid,
-    settled_at,
 )
 from anchorlab.phenomena.spectra import relative_error, sines
 
@@ -119,28 +116,3 @@ def test_what_was_not_measured_is_named(tmp_path: Path) -> None:
     (run,) = train_fits({"one": fit}, tmp_path, progress=False)
     with pytest.raises(InputError, match="no outputs were measured; train with OutputOnGrid"):
         outputs_on_grid(run)
-
-
-def curve(*errors: float) -> pd.DataFrame:
-    return pd.DataFrame({"step": range(0, 10 * len(errors), 10), "error": errors})
-
-
-def test_learned_is_what_stays_learned() -> None:
-    assert settled_at(curve(0.9, 0.5, 0.1, 0.1), 0.3) == pytest.approx(15)
-    assert settled_at(curve(0.9, 0.1, 0.5, 0.1), 0.3) == pytest.approx(25)  # the first crossing was by chance
-    assert settled_at(curve(0.9, 0.1, 0.1, 0.5), 0.3) == math.inf
-    assert settled_at(curve(0.1, 0.2, 0.0), 0.3) == 0
-    assert settled_at(curve(math.inf, 0.1), 0.3) == 10
-    assert settled_at(curve(0.9, 0.3, 0.3), 0.3) == pytest.approx(10)
-    assert settled_at(curve(0.9, 0.5, 0.1).iloc[::-1], 0.3) == pytest.approx(15)
-    assert math.isnan(settled_at(curve(math.nan, 0.1), 0.3))
-
-
-def test_lateness_is_a_ratio_of_steps() -> None:
-    assert lateness(10, 30) == 3
-    assert lateness(30, 10) == pytest.approx(1 / 3)
-    assert lateness(0, 30) == 30  # right by chance at the start
-    assert lateness(10, math.inf) == math.inf
-    assert lateness(math.inf, 10) == 0
-    for first, second in ((math.inf, math.inf), (math.nan, 10), (10, math.nan), (math.nan, math.inf)):
-        assert math.isnan(lateness(first, second))

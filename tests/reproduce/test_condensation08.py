@@ -32,28 +32,6 @@ def test_the_target_is_eq_8_2():
     assert growth.target(x).tolist() == pytest.approx([0, 0, 0.6, 1.0, 0.8, 0.8])
 
 
-@pytest.mark.parametrize(
-    ("pieces", "count"),
-    [
-        ([(1, 0.0), (10, -2.0), (100, 0.0), (1000, -2.0), (10_000, 0.0), (100_000, -1.0)], 2),
-        ([(1, -2.0), (100, 0.0), (1000, -2.0), (10_000, 0.0)], 1),  # of the last no one knows whether it ends
-        ([(1, -2.0), (100, 0.0), (1000, 0.3), (10_000, -1.0)], 0),  # ends with a rise
-        ([(1, 0.3), (100, 0.0), (1000, -1.0)], 0),  # begins with a rise
-        ([(1, 0.3), (1000, 0.3)], 0),
-        ([(1, -1.0), (1000, -1.0)], 0),
-        ([(1, 0.0), (1000, 0.0)], 0),
-        ([(1, -1.0), (100, 0.0), (130, -1.0), (1000, -1.0)], 0),  # too short
-    ],
-)
-def test_plateaus_of_planted_histories_are_counted(pieces, count):
-    """`pieces`: from which step on the loss falls as which power of the step."""
-    steps = np.geomspace(1, 1e6, 600)
-    starts = np.array([start for start, _ in pieces])
-    slopes = np.array([slope for _, slope in pieces])[np.searchsorted(starts, steps[:-1], side="right") - 1]
-    losses = np.exp(np.concatenate([[0.0], np.cumsum(slopes * np.diff(np.log(steps)))]))
-    assert growth.plateaus(steps.tolist(), losses.tolist()) == count
-
-
 def planted(angles: list[float], amplitudes: list[float]) -> Neurons:
     return Neurons(np.column_stack([np.cos(angles), np.sin(angles)]), np.array(amplitudes))
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from anchorlab.engine import Run
 from anchorlab.phenomena import Points
-from anchorlab.phenomena.observers import lateness
+from anchorlab.phenomena.curves import lateness
 from anchorlab.phenomena.spectra import sines
 from anchorlab.report.style import SMALL, finish, new_figure
 

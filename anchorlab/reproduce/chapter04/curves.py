@@ -12,13 +12,12 @@ from torch import Tensor
 
 from anchorlab.engine import Run
 from anchorlab.phenomena import MLP, Fit, Initialization, Points
+from anchorlab.phenomena.curves import lateness, settled_at
 from anchorlab.phenomena.observers import (
     FrequencyError,
     OutputOnGrid,
     frequency_errors,
-    lateness,
     outputs_on_grid,
-    settled_at,
 )
 from anchorlab.phenomena.spectra import spectrum
 

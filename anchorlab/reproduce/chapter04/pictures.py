@@ -17,7 +17,8 @@ from torch import Tensor
 from anchorlab.engine import Run
 from anchorlab.errors import InputError
 from anchorlab.phenomena import MLP, Fit, column_splits, pixels
-from anchorlab.phenomena.observers import OutputOnGrid, lateness, settled_at
+from anchorlab.phenomena.curves import lateness, settled_at
+from anchorlab.phenomena.observers import OutputOnGrid
 from anchorlab.report.style import BLUE, GREY, SMALL, VERMILLION, finish, new_figure
 
 from ..claims import Claim, Condition, Value

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from anchorlab.phenomena import Points
-from anchorlab.phenomena.observers import settled_at
+from anchorlab.phenomena.curves import settled_at
 from anchorlab.phenomena.spectra import sines
 from anchorlab.report.panels import COLOURS
 from anchorlab.report.style import BLACK, BLUE, GREY, SMALL, finish, new_figure

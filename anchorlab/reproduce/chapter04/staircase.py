@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anchorlab.engine import Run
 from anchorlab.phenomena import Points
-from anchorlab.phenomena.observers import lateness
+from anchorlab.phenomena.curves import lateness
 from anchorlab.phenomena.spectra import peaks, relative_error, spectrum
 from anchorlab.report.style import SMALL, new_figure
 

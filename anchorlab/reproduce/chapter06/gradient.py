@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from anchorlab.phenomena import Points
-from anchorlab.phenomena.observers import lateness
+from anchorlab.phenomena.curves import lateness
 from anchorlab.phenomena.spectra import sines
 from anchorlab.report.style import new_figure
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from anchorlab.phenomena import MLP, Fit, Initialization, Points
+from anchorlab.phenomena.curves import plateaus
 from anchorlab.phenomena.fitting import parameters_of
 from anchorlab.phenomena.neurons import Neurons, active, condensed_groups
 from anchorlab.report.style import BLUE, GREY, SMALL, VERMILLION, finish, new_figure
@@ -20,8 +21,6 @@ from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
 from ..study import Study
 
-_FLAT = 0.1  # a loss that changes more slowly than t^±0.1
-_PLATEAU = math.log(1.5)  # in log t: a plateau lasts until half as many steps again
 _ACTIVE = 0.02
 _UNCOUNTED = "grey: below 2 % of the largest, not counted"
 
@@ -79,21 +78,6 @@ def _train(study: Study) -> dict[int, Learned]:
         losses = metrics.loc[metrics["metric"] == "loss", ["step", "value"]].rename(columns={"value": "loss"})
         found[seed] = Learned(losses, neurons, outputs)
     return found
-
-
-def plateaus(steps: Sequence[float], losses: Sequence[float]) -> int:
-    """How many times the loss stops between falls: stretches of log t where it changes more slowly than t^±0.1.
-
-    Each lasts until at least half as many steps again, after a faster fall and before one: neither the start of a
-    training counts nor an end that may be one for good.
-    """
-    time, height = np.log(np.asarray(steps, dtype=float)), np.log(np.asarray(losses, dtype=float))
-    change, limit = np.diff(height), _FLAT * np.diff(time)
-    flat, falls = np.abs(change) < limit, change <= -limit
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]]).astype(int)))
-    inner = [(start, end) for start, end in edges.reshape(-1, 2) if start > 0 and end < len(flat)]
-    between = [(start, end) for start, end in inner if falls[start - 1] and falls[end]]
-    return int(sum(time[end] - time[start] >= _PLATEAU for start, end in between))
 
 
 def direction_count(neurons: Neurons) -> int:
