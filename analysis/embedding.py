@@ -18,6 +18,7 @@ FEWEST_NUMBERS = 4
 FEWEST_FOR_LATTICE = 6
 _MOST_STEPS = 8
 _SHUFFLES = 200
+_MOST_DISTANCES = 10**6  # in memory at once
 _CHANCE = 0.95  # quantile of the shuffles
 _LEAST_SINE = 0.5  # of 30°
 
@@ -278,14 +279,16 @@ def step_lattice(points: Float[np.ndarray, "n width"]) -> StepLattice:
     pairs = np.stack(np.triu_indices(min(_MOST_STEPS, len(points) // 3), k=1), axis=1) + 1
     sides = [_Sides.of(squared, *pair) for pair in pairs]
     random = np.random.Generator(np.random.Philox(key=0))
-    orders = (random.permutation(len(points)) for _ in range(_SHUFFLES))
-    best = [_explained(squared[np.ix_(order, order)], pairs).min(axis=1).max() for order in orders]
+    orders = np.stack([random.permutation(len(points)) for _ in range(_SHUFFLES)])
+    at_once = max(1, _MOST_DISTANCES // squared.size)
+    parts = [orders[first : first + at_once] for first in range(0, _SHUFFLES, at_once)]
+    best = [_explained(squared[part[:, :, None], part[:, None]], pairs).min(axis=-1).max(axis=-1) for part in parts]
     return StepLattice(
         pairs=pairs,
         explained=_explained(squared, pairs),
         lengths=np.array([np.sqrt(np.median(both.squares, axis=1)) for both in sides]),
         angles=np.array([both.angle for both in sides]),
-        chance=float(np.quantile(best, _CHANCE)),
+        chance=float(np.quantile(np.concatenate(best), _CHANCE)),
     )
 
 
@@ -293,19 +296,20 @@ def step_lattice(points: Float[np.ndarray, "n width"]) -> StepLattice:
 class _Sides:
     """Of all parallelograms of one pair of steps: p·q and (|p|² + |q|²)/2 of opposite sides, u·v of their means."""
 
-    common: Float[np.ndarray, "2 n"]
-    squares: Float[np.ndarray, "2 n"]
-    between: Float[np.ndarray, " n"]
+    common: Float[np.ndarray, "*shuffles 2 n"]
+    squares: Float[np.ndarray, "*shuffles 2 n"]
+    between: Float[np.ndarray, "*shuffles n"]
 
     @classmethod
-    def of(cls, squared: Float[np.ndarray, "n n"], s: int, t: int) -> "_Sides":
+    def of(cls, squared: Float[np.ndarray, "*shuffles n n"], s: int, t: int) -> "_Sides":
         """Parallelograms x, x+s, x+t, x+s+t, from all squared distances."""
-        x = np.arange(len(squared) - s - t)
-        diagonals = squared[x, x + s + t], squared[x + s, x + t]
-        along_s, along_t = squared[x, x + s] + squared[x + t, x + s + t], squared[x, x + t] + squared[x + s, x + s + t]
+        x = np.arange(squared.shape[-1] - s - t)
+        diagonals = squared[..., x, x + s + t], squared[..., x + s, x + t]
+        along_s = squared[..., x, x + s] + squared[..., x + t, x + s + t]
+        along_t = squared[..., x, x + t] + squared[..., x + s, x + s + t]
         return cls(
-            common=np.stack([sum(diagonals) - along_t, sum(diagonals) - along_s]) / 2,
-            squares=np.stack([along_s, along_t]) / 2,
+            common=np.stack([sum(diagonals) - along_t, sum(diagonals) - along_s], axis=-2) / 2,
+            squares=np.stack([along_s, along_t], axis=-2) / 2,
             between=(diagonals[0] - diagonals[1]) / 4,
         )
 
@@ -318,15 +322,17 @@ class _Sides:
         return float(np.degrees(np.arccos(np.clip(np.median(self.between) / lengths, -1, 1))))
 
     @property
-    def explained(self) -> Float[np.ndarray, " 2"]:
+    def explained(self) -> Float[np.ndarray, "*shuffles 2"]:
         """Mean share of the sides' squared length that opposite sides have in common."""
-        shares = np.divide(self.common, self.squares, out=np.zeros_like(self.common), where=self.squares > 0)
-        mean: Float[np.ndarray, " 2"] = shares.mean(axis=1)
+        shares = np.divide(self.common, self.squares, out=np.zeros(self.common.shape), where=self.squares > 0)
+        mean: Float[np.ndarray, "*shuffles 2"] = shares.mean(axis=-1)
         return mean
 
 
-def _explained(squared: Float[np.ndarray, "n n"], pairs: Int[np.ndarray, "pairs 2"]) -> Float[np.ndarray, "pairs 2"]:
-    return np.array([_Sides.of(squared, *pair).explained for pair in pairs])
+def _explained(
+    squared: Float[np.ndarray, "*shuffles n n"], pairs: Int[np.ndarray, "pairs 2"]
+) -> Float[np.ndarray, "*shuffles pairs 2"]:
+    return np.stack([_Sides.of(squared, *pair).explained for pair in pairs], axis=-2)
 
 
 def _sines(degrees: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -70,10 +70,10 @@ def write_run() -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def brief() -> Iterator[None]:
-    """The module's explanations skimp on what takes them longest."""
-    from small_experiments import brief_geometry  # loads torch
+    """The module's explanations and figures skimp on what takes them longest."""
+    from small_experiments import brief_figures, brief_geometry  # loads torch
 
-    with brief_geometry():
+    with brief_geometry(), brief_figures():
         yield
 
 

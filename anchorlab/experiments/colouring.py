@@ -18,7 +18,7 @@ from anchorlab.pretrained_probe.loading import Loading, load_pretrained
 from anchorlab.report import check_writable
 from anchorlab.report.colouring_figure import colouring_figure
 from anchorlab.report.colouring_page import write_colouring_page
-from anchorlab.report.style import FINE
+from anchorlab.report.style import write_png
 
 from .commands import options
 
@@ -55,7 +55,7 @@ def colour_text(
     coloured = ColouredText(content, tuple(_colours(model, content, loading) for model in models))
     with replacing(figure) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as a box; the page shows it
-        colouring_figure(coloured).savefig(temporary, format="png", dpi=FINE, metadata={"Software": None})
+        write_png(colouring_figure(coloured), temporary)
     settings = {"out": page, "length": length, **loading}
     command = shlex.join(["anchorlab", "colour", str(text), *models, *options(settings, {"dtype": "auto"})])
     return Colouring(coloured, write_colouring_page(coloured, page, name=Path(text).name, command=command), figure)

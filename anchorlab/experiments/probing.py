@@ -23,7 +23,7 @@ from anchorlab.report.depth_figures import about_claim, about_trend, depth_figur
 from anchorlab.report.head_figures import about_heads, head_map
 from anchorlab.report.knockout_figures import about_knockouts, knockout_figure
 from anchorlab.report.probe_page import write_probe_page
-from anchorlab.report.style import FINE
+from anchorlab.report.style import write_png
 
 from .commands import options
 from .probe_folder import RECORD, load_probe, replacing_folder, save_probe
@@ -169,4 +169,4 @@ def _save_figures(found: Probe, folder: Path) -> None:
     for name, figure in figures.items():
         with replacing(folder / f"{name}.png") as temporary, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as a box
-            figure.savefig(temporary, format="png", dpi=FINE, metadata={"Software": None})
+            write_png(figure, temporary)

@@ -13,7 +13,7 @@ from anchorlab.engine.store import SCHEMA_VERSION
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.report import Finding, check_writable, findings, write
-from anchorlab.report.style import FINE
+from anchorlab.report.style import write_png
 
 _MOST_RUNS = 8
 
@@ -133,4 +133,4 @@ def _write(finding: Finding, folder: Path) -> None:
         figure.unlink(missing_ok=True)
     else:
         with replacing(figure) as temporary:
-            finding.figure.savefig(temporary, format="png", dpi=FINE, metadata={"Software": None})
+            write_png(finding.figure, temporary)

@@ -3,8 +3,10 @@
 import base64
 import io
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -21,6 +23,7 @@ WIDTH = 4.8  # inches: half of a page, all of a narrow window
 
 # Fixed identifiers make the same figure the same bytes; glyphs as paths make it look the same everywhere.
 _RC: Any = {"svg.hashsalt": "anchorlab", "svg.fonttype": "path"}
+_NO_LAYOUT: Any = {"figure.autolayout": False, "figure.constrained_layout.use": False}
 _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 FINE = 170  # dots per inch
 _LARGE = 60_000  # bytes
@@ -54,10 +57,29 @@ def finish(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
 
 def encode(figure: Figure, dpi: int = FINE) -> str:
     """The figure as a data URI: SVG, or PNG where that saves much space. Neither names an outside address."""
-    kind, content = "svg+xml", _svg(figure)
-    if len(content) > _LARGE and len(raster := png(figure, dpi)) < len(content):
-        kind, content = "png", raster
+    with _laid_out(figure, dpi):
+        kind, content = "svg+xml", _svg(figure)
+        if len(content) > _LARGE and len(raster := png(figure, dpi)) < len(content):
+            kind, content = "png", raster
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@contextmanager
+def _laid_out(figure: Figure, dpi: int) -> Iterator[None]:
+    """The figure's parts keep their places at `dpi`; `savefig` would find them anew and draw twice for each file."""
+    engine, own = figure.get_layout_engine(), figure.dpi
+    if engine is None:
+        yield
+        return
+    figure.set_dpi(dpi)
+    engine.execute(figure)
+    figure.set_dpi(own)
+    with rc_context(_NO_LAYOUT):
+        figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
 
 
 def _svg(figure: Figure) -> bytes:
@@ -71,7 +93,13 @@ def _svg(figure: Figure) -> bytes:
 def png(figure: Figure, dpi: int = FINE) -> bytes:
     """The figure as a PNG file."""
     drawn, reduced = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
+    write_png(figure, drawn, dpi)
     # 256 colours are enough for any of the figures, at a third of the size.
     Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(reduced, format="png", optimize=True)
     return reduced.getvalue()
+
+
+def write_png(figure: Figure, file: Path | IO[bytes], dpi: int = FINE) -> None:
+    """Write the figure as a PNG file, with all its colours."""
+    with _laid_out(figure, dpi):
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})

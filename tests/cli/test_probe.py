@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from anchorlab.errors import Interrupted
 from anchorlab.experiments.probe_folder import load_probe
 from anchorlab.pretrained_probe import DepthTrend, probing
 
+pytestmark = pytest.mark.usefixtures("brief")
 QUICK = ("--prompts", "random", "--count", "4", "--length", "20")
 
 
@@ -40,6 +42,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shard = next(broken.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-100])
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `probe ids QUICK --no-knock-outs` leaves."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "ids").symlink_to(models / "ids")
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        use_cache(patch, folder / ".cache")
+        patch.chdir(folder)
+        assert call("probe", "ids", *QUICK, "--no-knock-outs", "--out", "found") == 0
+    return folder / "found"
 
 
 @pytest.fixture(autouse=True)
@@ -213,9 +227,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     ],
 )
 def test_what_stops_a_probe_leaves_the_last_one_as_it_was(
-    error: Exception, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    code: int,
+    message: str,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call("probe", "ids", *QUICK, "--no-knock-outs", "--out", "found") == 0
+    shutil.copytree(finished, "found")
     before = {path: path.read_bytes() for path in Path("found").rglob("*") if path.is_file()}
 
     def fail(*arguments: object, **options: object) -> None:
@@ -229,8 +248,8 @@ def test_what_stops_a_probe_leaves_the_last_one_as_it_was(
 
 
 @pytest.mark.parametrize("file", ["attention.npy", "tables/kinds.parquet", "probe.json"])
-def test_a_broken_probe_is_refused_in_one_line(file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("probe", "ids", *QUICK, "--no-knock-outs", "--out", "found") == 0
+def test_a_broken_probe_is_refused_in_one_line(file: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(finished, "found")
     Path("found", file).write_bytes(b"")
     assert call("probe", "--compare", "found", "ids", "--out", "x.html") == 2
     (line,) = capsys.readouterr().err.strip().splitlines()

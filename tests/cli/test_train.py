@@ -89,14 +89,14 @@ def test_interrupt_ends_with_3_and_the_same_command_continues(
     )
     fields = ["width=16", "train_rows=2000", "test_rows=100", "batch_size=32", "checkpoint_every=20"]
     settings = [word for field in fields for word in ("--set", field)]
-    arguments = ["train", "identity", "--steps", "400", *settings, "--out", str(out)]
+    arguments = ["train", "identity", "--steps", "200", *settings, "--out", str(out)]
     command = [sys.executable, "-P", "-c", program, *arguments]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 3, first.stderr
     assert "interrupted: stopped after step" in first.stderr
     assert "Traceback" not in first.stderr
     assert call(*arguments) == 0
-    assert "finished after 400 steps" in capsys.readouterr().out
+    assert "finished after 200 steps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -105,8 +105,8 @@ def test_killed_process_resumes_bit_identically(tmp_path: Path) -> None:
     # A real process, really killed: the command line's own way from nothing to the finished run.
     def arguments(out: Path) -> list[str]:
         fields = ["model=post_ln", "width=16", "train_rows=2000", "test_rows=100", "ood_rows=100", "device=cpu"]
-        settings = [word for field in [*fields, "checkpoint_every=10"] for word in ("--set", field)]
-        return ["train", "identity", "--steps", "600", *settings, "--out", str(out)]
+        settings = [word for field in [*fields, "checkpoint_every=20"] for word in ("--set", field)]
+        return ["train", "identity", "--steps", "400", *settings, "--out", str(out)]
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-P", "-m", "anchorlab", *arguments(killed)]

@@ -23,8 +23,9 @@ def test_a_short_contrast_ends_with_a_report_and_repeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(contrast, "explain", partial(explain, only=["phase", "examples"]))  # figures take time
-    monkeypatch.setitem(contrast._SHARED, "steps", 4)
-    monkeypatch.setitem(contrast._SHARED, "train_rows", 600)
+    few = {"steps": 4, "width": 16, "train_rows": 600, "test_rows": 60, "ood_rows": 60}
+    for name, value in few.items():
+        monkeypatch.setitem(contrast._SHARED, name, value)
     result = contrast.run_contrast("composite", tmp_path / "out", seed=1, progress=False)
     assert [run.name for run in result.runs] == ["memorising", "reasoning"]
     assert result.report == tmp_path / "out/report.html"

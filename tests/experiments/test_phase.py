@@ -78,6 +78,7 @@ def test_a_folder_that_cannot_be_written(plane: Path, monkeypatch: pytest.Monkey
         phase_diagram(plane, reports=False)
 
 
+@pytest.mark.usefixtures("brief")
 def test_real_runs_end_as_a_page_with_their_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = {"task": "composite", "model": "lstm", "width": 16, "layers": 1, "steps": 3, "device": "cpu"}
     rows = {"batch_size": 64, "train_rows": 200, "test_rows": 40, "ood_rows": 40}

@@ -261,12 +261,12 @@ def test_machine_without_the_shared_folder_says_so(tmp_path: Path) -> None:
 
 def test_killed_sweep_continues_to_the_same_metrics(tmp_path: Path) -> None:
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    experiments = {f"seed{seed}": small(seed=seed, steps=600, checkpoint_every=20) for seed in range(3)}
+    experiments = {f"seed{seed}": small(seed=seed, steps=300, checkpoint_every=20) for seed in range(3)}
     program = "import json, sys; from anchorlab import Experiment, sweep; "
     # The measurement behind "auto" may choose another placement, with other rounding, the second time.
     program += "settings = json.loads(sys.argv[1]).items(); "
     program += "sweep({n: Experiment(**s) for n, s in settings}, sys.argv[2], placement='stacked')"
-    settings = {name: SMALL | {"seed": e.seed, "steps": 600, "checkpoint_every": 20} for name, e in experiments.items()}
+    settings = {name: SMALL | {"seed": e.seed, "steps": 300, "checkpoint_every": 20} for name, e in experiments.items()}
     process = subprocess.Popen([sys.executable, "-P", "-c", program, json.dumps(settings), str(cut)])
     deadline = time.monotonic() + 120
     while not list(cut.glob("*/checkpoints/step-*0.safetensors")):

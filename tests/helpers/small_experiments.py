@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.manifold import TSNE
 
 from anchorlab import Experiment
@@ -36,4 +37,12 @@ def brief_geometry() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "TSNE", partial(TSNE, max_iter=250))
         patch.setattr(embedding, "_SHUFFLES", 20)
+        yield
+
+
+@contextmanager
+def brief_figures() -> Iterator[None]:
+    """Figures whose parts have no places of their own, the search for which takes as long as all else of a page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
         yield

@@ -43,13 +43,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
-def test_wheel_installs_into_a_clean_folder_and_every_module_imports(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_installs_and_every_module_imports_and_leaves_the_random_state_alone(wheel: Path, tmp_path: Path) -> None:
     pip = [sys.executable, "-P", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--target", str(tmp_path), str(wheel)], check=True, capture_output=True)
     names = [name for name, _ in modules(tmp_path / "anchorlab") if not name.endswith("__main__")]
     assert len(names) > 40
-    program = f"import importlib; found = [importlib.import_module(name).__file__ for name in {names!r}]; "
-    program += f"assert all(file.startswith({str(tmp_path)!r}) for file in found)"
+    program = "import importlib, torch; before = torch.random.get_rng_state(); "
+    program += f"found = [importlib.import_module(name).__file__ for name in {names!r}]; "
+    program += f"assert all(file.startswith({str(tmp_path)!r}) for file in found); "
+    program += "assert bool((before == torch.random.get_rng_state()).all()), 'drawn while importing'"
     subprocess.run([sys.executable, "-P", "-c", program], check=True, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
 
 
@@ -123,12 +125,6 @@ def fresh(program: str) -> str:
 def test_light_imports(module: str, heavy: list[str]) -> None:
     loaded = json.loads(fresh(f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"))
     assert not set(heavy) & set(loaded)
-
-
-def test_importing_leaves_the_random_state_alone() -> None:
-    program = "import torch; before = torch.random.get_rng_state(); import anchorlab.experiments; "
-    program += "print(bool((before == torch.random.get_rng_state()).all()))"
-    assert fresh(program).strip() == "True"
 
 
 def test_modules_stay_small() -> None:
