@@ -9,7 +9,7 @@ import torch
 
 from anchorlab.errors import InputError
 
-from .conditions import BoundaryCondition, Condition, Data, Initial, Periodic
+from .conditions import BoundaryCondition, Condition, Data, Initial, Neumann, Periodic, Robin
 from .domains import Box, Difference, Domain
 from .unknown import At, Key, Probing, Tracing, indices
 
@@ -43,6 +43,28 @@ def check_conditions(pde: "PDE") -> None:
     if not any(isinstance(one, Data) for one in pde.conditions):
         _check_initial(pde, by_output)
         _check_boundary(pde, by_output)
+
+
+def check_value_known(pde: "PDE", method: str) -> None:
+    """Raise InputError if nothing says what u is, but only what its derivatives are."""
+    keys = [pde.keys(pde.equation), *(pde.condition_keys(one) for one in pde.conditions if type(one) is not Periodic)]
+    if not any(() in own for own in keys):
+        raise InputError(
+            f"method={method!r}: with u, u + 1 solves {pde.name}, too: only derivatives are known; "
+            "add Dirichlet or Robin on a part of the boundary"
+        )
+
+
+def check_energy(pde: "PDE") -> None:
+    """Raise InputError for conditions under which the energy is not least at the solution."""
+    for one in pde.conditions:
+        if not isinstance(one, Robin):
+            continue
+        place = one.places(pde.domain, _PROBES, np.random.Generator(np.random.Philox(0)))
+        if not isinstance(one, Neumann) or one.target(At(torch.tensor(place.points), pde.domain.names)).any():
+            raise InputError(
+                f"method='ritz': {one.name} needs a term of the energy on the boundary, which there is not; use 'pinn'"
+            )
 
 
 def _check_shapes(pde: "PDE", condition: Condition) -> None:

@@ -9,13 +9,14 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from anchorlab.errors import InputError
 
 Points = Float[np.ndarray, "n axes"]
 _ROUNDS = 200  # of rejection before a domain counts as empty
 _NEAR = 1e-12
+_SAME_SIDE = 1e-5  # of the length: how far a side's name may be from its place
 
 
 class Boundary(NamedTuple):
@@ -153,7 +154,9 @@ class Box(Domain):
         named = {self.side_name(axis, end): (axis, end) for axis, end in every}
         name, _, text = on.replace(" ", "").partition("=")
         for axis, end in every:
-            if name == self.names[axis] and _number(text) == self.bounds[axis, end]:
+            low, high = self.bounds[axis]
+            # Names are rounded: that of a side at π is x=3.14159.
+            if name == self.names[axis] and abs(_number(text) - self.bounds[axis, end]) <= _SAME_SIDE * (high - low):
                 return [(axis, end)]
         raise InputError(f"on={on!r}: must be 'boundary' or one of its sides {', '.join(named) or '(it has none)'}")
 
@@ -171,8 +174,7 @@ class Box(Domain):
             chosen = np.arange(len(sides))
         else:
             areas = np.array([self.volume / lengths[axis] for axis, _ in sides])
-            # In proportion to the areas, and not by chance: no side of a small sample goes without.
-            chosen = np.searchsorted(np.cumsum(areas) / areas.sum(), (np.arange(count) + 0.5) / count)
+            chosen = np.repeat(np.arange(len(sides)), _shares(areas / areas.sum(), count, random))
         points = self.bounds[:, 0] + lengths * random.random((len(chosen), self.dimensions))
         normals = np.zeros_like(points)
         for place, (axis, end) in enumerate(sides):
@@ -302,11 +304,12 @@ class Difference(Domain):
         for domain, part, sign in self.parts(on):
             points, normals = domain.boundary(8 * count, random, part)
             kept = self.contains(points)
-            drawn.append((points[kept], sign * normals[kept], _length(domain) * kept.mean()))
-        total = sum(length for _, _, length in drawn)
-        if not total:
+            if kept.any():
+                drawn.append((points[kept], sign * normals[kept], _length(domain) * kept.mean()))
+        if not drawn:
             raise InputError(f"on={on!r}: no point of this part of the boundary is in the domain {self}")
-        counts = _shares([length / total for _, _, length in drawn], count)
+        found = np.array([length for _, _, length in drawn])
+        counts = _shares(found / found.sum(), count, random)
         # Evenly among all: a box gives those of one side after those of another.
         picked = [np.arange(n) * len(part) // max(n, 1) for (part, _, _), n in zip(drawn, counts, strict=True)]
         points = np.concatenate([part[rows] for (part, _, _), rows in zip(drawn, picked, strict=True)])
@@ -314,15 +317,22 @@ class Difference(Domain):
         return Boundary(points, normals)
 
     def distance(self, points: Points) -> Float[np.ndarray, " n"]:
-        """The product of the distances from all parts of the boundary."""
+        """The product of the distances from all parts of the boundary; raises InputError for a hole that is no disk."""
         found = self.outer.distance(points)
         for hole in self.holes:
-            found = found * -hole.distance(points)
+            if not isinstance(hole, Disk):  # another one's distance is not negative everywhere outside of it
+                raise InputError(f"hard conditions: hole {hole} must be a Disk; use hard=False")
+            inside = hole.distance(points)
+            found = found * -inside / (2 - inside)  # from 0 at the edge to 1 far away
         return found
 
 
 def grid_sizes(lengths: Float[np.ndarray, " axes"], count: int) -> list[int]:
-    """Points along every axis of a grid of about `count` points whose cells are about cubes."""
+    """Points along every axis of a grid of about `count` points whose cells are about cubes.
+
+    An axis counts as at least a sixteenth of the longest: lengths of other units than the others' leave it enough.
+    """
+    lengths = np.maximum(lengths, lengths.max() / 16)
     edge = (float(np.prod(lengths)) / count) ** (1 / len(lengths))
     return [max(1, round(length / edge)) for length in lengths.tolist()]
 
@@ -340,10 +350,15 @@ def _length(domain: Domain) -> float:
     return 2 * float(sum(np.prod(lengths) / length for length in lengths))
 
 
-def _shares(parts: list[float], count: int) -> list[int]:
-    """Whole numbers near `parts` of `count` that add up to it."""
-    edges = np.round(np.cumsum([0.0, *parts]) * count).astype(int)
-    return [int(share) for share in np.diff(edges)]
+def _shares(parts: Float[np.ndarray, " part"], count: int, random: np.random.Generator) -> Int[np.ndarray, " part"]:
+    """Whole numbers near `parts` of `count` that add up to it: no part goes without, or chance decides which do."""
+    if count < len(parts):
+        return np.bincount(random.choice(len(parts), count, replace=False, p=parts), minlength=len(parts))
+    shares = np.diff(np.round(np.concatenate([[0.0], np.cumsum(parts)]) * count).astype(int))
+    while (shares == 0).any():
+        shares[shares.argmin()] += 1
+        shares[shares.argmax()] -= 1
+    return shares
 
 
 def _number(text: str) -> float:

@@ -107,6 +107,8 @@ class ResidualProblem:
         self._trial = Trial(network, pde.domain, pde.conditions, [()])
         self._measured = self._measured_points()
         self._check_finite()
+        if self._quadratic and not self._squares_hold():
+            self._quadratic, self._held = False, (None, ())
 
     def _grouped(self) -> list[_Group]:
         """Few groups: a condition goes with the inside if it needs no more of the network and has few points."""
@@ -133,6 +135,19 @@ class ResidualProblem:
         single = self.pde.outputs == self.pde.equations == 1 and not self.pde.coefficients
         plain = single and all(group.trial.fused for group in self._groups)
         return plain and pointwise and is_linear(self.pde)
+
+    def _squares_hold(self) -> bool:
+        """Whether the squares are the loss near two functions: an equation can bend where `is_linear` did not look."""
+        rows = [self.initialize(member) for member in range(self.members)]
+        start = {name: torch.stack([row[name] for row in rows]).to(self._device) for name in rows[0]}
+        batch, tolerance = self.batch(range(self.members), 0), 1e3 * torch.finfo(self._dtype).eps
+        for scale in (1.0, 3.0):
+            parameters = {name: scale * tensor for name, tensor in start.items()}
+            places = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
+            squares, whole = self.write_gradients(parameters, batch, places), self.loss(parameters, batch)
+            if squares is None or not torch.allclose(squares, whole, rtol=tolerance, atol=0):
+                return False
+        return True
 
     def initialize(self, member: int) -> dict[str, Tensor]:
         """Fresh parameters of one member, or those that it starts from; unknown numbers are among them."""

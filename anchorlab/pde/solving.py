@@ -13,6 +13,7 @@ from anchorlab.files import replacing
 from anchorlab.report.style import png
 from anchorlab.validation import check_known
 
+from .checks import check_energy, check_value_known
 from .classical import Hybrid, check_same_problem, load_classical, record, solve_classical
 from .collocation import Collocation
 from .differences import FiniteDifferences, Jacobi, System
@@ -74,10 +75,14 @@ def check(pde: PDE, how: Method) -> None:
     elif isinstance(how, NetworkMethod):
         shape = how.shape(pde)
         check_network(pde, shape, "energy" if how.kind == "ritz" else "residual")
+        check_value_known(pde, how.kind)
+        if how.kind == "ritz":
+            check_energy(pde)
         keys = pde.keys(pde.energy) if how.kind == "ritz" and pde.energy is not None else pde.keys(pde.equation)
         Trial(shape, pde.domain, pde.conditions, keys)
     elif isinstance(how, RandomFeatures):
         check_features(pde, how)
+        check_value_known(pde, "rfm")
     else:
         name = "jacobi" if isinstance(how, Jacobi) else "fd"
         FiniteDifferences(nodes=how.nodes).grid(pde)

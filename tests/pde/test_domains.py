@@ -14,7 +14,8 @@ from anchorlab.pde.domains import Domain
 
 SQUARE = pde.Box({"x": (-1.0, 1.0), "y": (0.0, 3.0)})
 HOLES = pde.Difference(SQUARE, (pde.Disk((0.0, 1.5), 0.4), pde.Box({"x": (0.5, 2.0), "y": (2.0, 4.0)})))
-DOMAINS = [pde.Interval(-2, 1), SQUARE, pde.Disk((1.0, 2.0), 0.5), HOLES]
+ROUND = pde.Difference(SQUARE, (pde.Disk((0.0, 1.5), 0.4), pde.Disk((0.8, 0.5), 0.1)))
+DOMAINS = [pde.Interval(-2, 1), SQUARE, pde.Disk((1.0, 2.0), 0.5), HOLES, ROUND]
 
 
 def stream(seed: int = 0) -> np.random.Generator:
@@ -30,7 +31,11 @@ def test_points_are_where_they_belong(place: int, count: int, seed: int) -> None
     assert domain.contains(inside).all()
     edge = domain.boundary(count, stream(seed))
     np.testing.assert_allclose(np.linalg.norm(edge.normals, axis=1), 1, atol=1e-12)
-    np.testing.assert_allclose(domain.distance(edge.points), 0, atol=1e-9)
+    if domain is not HOLES:
+        np.testing.assert_allclose(domain.distance(edge.points), 0, atol=1e-9)
+        distances = domain.distance(inside)
+        assert (distances >= 0).all()
+        assert (distances <= 1).all()  # a net is multiplied with it
     step = 1e-6 * edge.normals
     assert not domain.contains(edge.points + step).any()
     corner = domain.contains(edge.points - step)
@@ -42,7 +47,7 @@ def test_grids_weigh_what_the_domain_measures(domain: Domain) -> None:
     points, weights = domain.grid(3000)
     assert domain.contains(points).all()
     assert weights.sum() == pytest.approx(domain.volume)
-    known = {0: 3.0, 1: 6.0, 2: math.pi / 4, 3: 6 - math.pi * 0.16 - 0.5}
+    known = {0: 3.0, 1: 6.0, 2: math.pi / 4, 3: 6 - math.pi * 0.16 - 0.5, 4: 6 - math.pi * 0.17}
     assert domain.volume == pytest.approx(known[DOMAINS.index(domain)], rel=5e-3)
 
 
@@ -92,7 +97,37 @@ def test_empty_and_wrong_domains_are_refused(make: object, message: str) -> None
 
 def test_distances_work_on_tensors() -> None:
     points = torch.rand(6, 2, dtype=torch.float64)
-    np.testing.assert_allclose(HOLES.distance(points).numpy(), HOLES.distance(points.numpy()))  # type: ignore[arg-type, attr-defined]
+    np.testing.assert_allclose(ROUND.distance(points).numpy(), ROUND.distance(points.numpy()))  # type: ignore[arg-type, attr-defined]
+    with pytest.raises(InputError, match="must be a Disk; use hard=False"):
+        HOLES.distance(points.numpy())
+
+
+def test_no_part_of_a_boundary_goes_without_points() -> None:
+    long = pde.Box({"x": (0.0, 1.0), "y": (0.0, 200.0)})
+    points = long.boundary(100, stream()).points
+    assert {tuple(side) for side in (points[:, 1, None] == [0.0, 200.0]).tolist()} == {
+        (False, False),
+        (True, False),
+        (False, True),
+    }
+    specks = pde.Difference(SQUARE, (pde.Disk((0.0, 1.0), 0.005), pde.Disk((0.0, 2.0), 0.005)))
+    edge = specks.boundary(100, stream()).points
+    for y in (1.0, 2.0):
+        assert (np.hypot(edge[:, 0], edge[:, 1] - y) < 0.006).any()
+    few = np.concatenate([SQUARE.boundary(2, stream(seed)).points for seed in range(20)])
+    assert all((few[:, axis] == end).any() for axis, end in ((0, -1.0), (0, 1.0), (1, 0.0), (1, 3.0)))
+
+
+def test_a_short_axis_keeps_some_points_of_a_grid() -> None:
+    points, _ = pde.Box({"x": (0.0, 1.0), "t": (0.0, 2000.0)}).grid(1024)
+    assert len(np.unique(points[:, 0])) == 8
+    assert len(np.unique(points[:, 1])) == 128
+
+
+def test_a_rounded_name_finds_its_side() -> None:
+    circle = pde.Box({"x": (-math.pi, math.pi)})
+    for end in (0, 1):
+        assert circle.sides(circle.side_name(0, end)) == [(0, end)]
 
 
 def test_points_on_the_boundary_of_a_domain_with_holes_are_as_dense_everywhere() -> None:

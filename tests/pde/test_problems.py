@@ -12,6 +12,7 @@ import torch
 from anchorlab import pde
 from anchorlab.errors import InputError
 from anchorlab.pde import At, Coefficients, Unknown
+from anchorlab.pde.problem import ResidualProblem
 
 POINTS = np.array([[0.2], [0.4], [0.7]])
 SQUARE = pde.Box({"x": (0.0, 1.0), "y": (0.0, 1.0)})
@@ -260,3 +261,68 @@ def test_unknown_numbers_start_at_finite_guesses() -> None:
 
     with pytest.raises(InputError, match="coefficients: the first guess a=nan must be finite"):
         line(equation=equation, coefficients={"a": math.nan}, conditions=data(1))
+
+
+NO_VALUE = {"equation": lambda at, u: u.laplacian() + torch.cos(2 * math.pi * at.x), "exact": None}
+
+
+@pytest.mark.parametrize(
+    ("problem", "method", "message"),
+    [
+        (lambda: line(conditions=[pde.Neumann()], **NO_VALUE), "rfm", "only derivatives are known; add Dirichlet"),
+        (lambda: line(conditions=[pde.Periodic(axis="x")], **NO_VALUE), "pinn", "only derivatives are known"),
+        (
+            lambda: line(
+                conditions=[pde.Dirichlet(on="x=0"), pde.Neumann(on="x=1", value=1.0)],
+                energy=lambda at, u: u.gradient_squared() / 2 - u.value,
+            ),
+            "ritz",
+            "needs a term of the energy on the boundary",
+        ),
+        (
+            lambda: line(
+                conditions=[pde.Dirichlet(on="x=0"), pde.Robin(on="x=1")],
+                energy=lambda at, u: u.gradient_squared() / 2 - u.value,
+            ),
+            "ritz",
+            "needs a term of the energy on the boundary",
+        ),
+    ],
+)
+def test_what_a_method_would_get_wrong_is_refused(
+    problem: Callable[[], pde.PDE], method: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        pde.solve(problem(), method, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_free_end_without_slope_is_what_the_energy_wants() -> None:
+    problem = line(
+        conditions=[pde.Dirichlet(on="x=0"), pde.Neumann(on="x=1")],
+        energy=lambda at, u: u.gradient_squared() / 2 - u.value,
+    )
+    pde.check(problem, pde.method("ritz"))
+
+
+def bent_in_a_spot(at: At, u: Unknown) -> torch.Tensor:
+    spot = (at.x - 0.15) ** 2 + (at.y - 0.5) ** 2 < 0.01
+    return -u.laplacian() + torch.where(spot, 300 * u.value**2, 0 * u.value) - 1
+
+
+@pytest.mark.parametrize(("equation", "linear"), [(bent_in_a_spot, False), (lambda at, u: -u.laplacian() - 1, True)])
+def test_an_equation_that_bends_in_a_spot_is_not_trained_as_a_linear_one(equation: Any, linear: bool) -> None:
+    problem = plane(domain=SQUARE, equation=equation, exact=None)
+    network = pde.MLP(inputs=2, widths=(8,), activation="tanh")
+    points = pde.Collocation(interior=500, boundary=20)
+    residuals = ResidualProblem(problem, network, pde.Initialization.named("xavier"), [0, 1], points)
+    parameters = {
+        name: torch.stack([residuals.initialize(member)[name] for member in range(2)])
+        for name in residuals.initialize(0)
+    }
+    batch = residuals.batch([0, 1], 0)
+    places = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+    found = residuals.write_gradients(parameters, batch, places)
+    assert found is not None
+    torch.testing.assert_close(found, residuals.loss(parameters, batch))
+    assert (residuals._placed(batch)[0].squares is not None) == linear
