@@ -15,8 +15,7 @@ follow from the source and from chance; a condition holds if at least four of fi
 of five do not, and is undecided in between. A claim fails if one of its conditions fails. {count} results: {summary}.
 
 This page is made from the files in `docs/results/` (`make docs`), which `anchorlab reproduce` wrote. Core minutes are
-wall-clock time: where a machine does other work too, they are more than it needs, and function fits that are trained
-together (chapters 4 to 8) count the time of all of them, each.
+wall-clock time: where a machine does other work too, they are more than it needs.
 """
 
 
