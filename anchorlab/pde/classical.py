@@ -16,10 +16,11 @@ from anchorlab.engine.store import MetricRow
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 
-from .differences import FiniteDifferences, Grid, Jacobi, System, check_unique, jacobi
+from .differences import FiniteDifferences, Jacobi, System, check_unique, jacobi
 from .equation import PDE
 from .errors import errors_of, measured_points
 from .features import RandomFeatures, features_function, solve_features
+from .grid import Grid
 from .linear import check_linear, not_linear
 from .networks import NetworkMethod, load_network
 from .solution import ERRORS, Evaluate, Solution, history_of
@@ -105,11 +106,13 @@ def _solve(pde: PDE, method: Classical, start: Solution | None) -> tuple[Float[n
         points = system.grid.points
         begin = np.zeros(len(points)) if start is None else start.evaluate(points)
         matrix, right = system.near(begin)
-        known = ~system.free
-        begin[known] = right[known]  # rows of conditions are u = value
+        # Where a row says u = value; rows of other conditions are equations like all.
+        known = (matrix.diagonal() == 1) & (np.abs(matrix).sum(1) == 1)
+        begin[known] = right[known]
         check_unique(matrix, pde, "jacobi")
-        exact = pde.exact_values(points)
-        values, history = jacobi(matrix, right, begin, method, exact)
+        inside = pde.domain.contains(points)
+        exact = pde.exact_values(points[inside])
+        values, history = jacobi(matrix, right, begin, method, exact, inside=inside)
         there, aim = system.near(values)
         if not np.allclose(there @ values - aim, matrix @ values - right, rtol=1e-6, atol=1e-8 * np.abs(right).max()):
             raise not_linear(pde, "jacobi")

@@ -1,17 +1,15 @@
 """Finite differences on a grid, solved directly (sparse LU), and by Jacobi's iteration."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from pydantic.dataclasses import dataclass
 from scipy import sparse
-from scipy.interpolate import RegularGridInterpolator
 from scipy.sparse.linalg import spsolve
 
 from anchorlab.errors import InputError
@@ -21,48 +19,15 @@ from .conditions import BoundaryCondition, Condition, Data, Dirichlet, Initial, 
 from .domains import Box, Difference, Domain
 from .equation import PDE
 from .errors import errors_of
+from .grid import Grid
 from .linear import Index, Linearized, check_finite, is_linear, linearized_condition, linearized_equations
 from .settings import Finite, Whole, Wholes
 from .unknown import indices
 
 _NEWTON, _CLOSE = 50, 1e-10
-_ROUNDED = 1e-6  # of an axis: points that were in float32 may be so far beyond its ends
 _ZERO = 1e-13  # of the numbers that cancel
 _SMALL = 1e-8  # residual of a solution, as part of the terms that make it up
-
-
-class Grid(NamedTuple):
-    """Nodes along every axis, ends included, and all of them as points (last axis fastest)."""
-
-    axes: tuple[Float[np.ndarray, " nodes"], ...]
-    points: Float[np.ndarray, "node axes"]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Nodes along every axis."""
-        return tuple(len(axis) for axis in self.axes)
-
-    def function(
-        self, values: Float[np.ndarray, " node"]
-    ) -> Callable[[Float[np.ndarray, "n axes"]], Float[np.ndarray, " n"]]:
-        """Values at nodes as a function of points: cubic where there are enough nodes.
-
-        The function raises InputError for points outside of the grid; on its edge they may be off by rounding.
-        """
-        method = "cubic" if min(self.shape) >= 4 else "linear"
-        between = RegularGridInterpolator(self.axes, values.reshape(self.shape), method=method)
-        low, high = (np.array([axis[end] for axis in self.axes]) for end in (0, -1))
-
-        def evaluate(points: Float[np.ndarray, "n axes"]) -> Float[np.ndarray, " n"]:
-            inside = np.clip(points, low, high)
-            far = (np.abs(inside - points) > _ROUNDED * (high - low)).any(1)
-            if far.any():
-                where = ", ".join(f"{one:g}" for one in points[far][0])
-                raise InputError(f"points: ({where}) is outside of the grid; must be in the domain")
-            found: Float[np.ndarray, " n"] = between(inside)
-            return found
-
-        return evaluate
+_GROWN = 1e3  # times the first update of Jacobi's iteration: more than on any way to a solution
 
 
 @checked
@@ -142,6 +107,12 @@ class System:
         for condition in sorted(pde.conditions, key=lambda one: not isinstance(one, Dirichlet | Initial)):
             chosen, normals = self._places(condition)
             kept = ~taken[chosen]
+            if len(chosen) and not kept.any():
+                # More than the corners of two sides: this condition would count nowhere.
+                raise InputError(
+                    f"method={self.name!r}: {condition.name}: all its nodes have another condition; "
+                    "differences can use one a node, use 'rfm' or 'pinn'"
+                )
             chosen, normals = chosen[kept], normals[kept]
             taken[chosen] = True
             nodes.append(chosen)
@@ -296,8 +267,14 @@ def check_unique(matrix: sparse.csr_array, pde: PDE, method: str) -> None:
 
 
 def _within(domain: Domain, points: Float[np.ndarray, "n axes"]) -> Bool[np.ndarray, " n"]:
-    inside: Bool[np.ndarray, " n"] = domain.contains(points) & (domain.distance(points) > _CLOSE)
-    return inside
+    if isinstance(domain, Difference):
+        # Not its distance: a box's is zero along its sides' lines, far beyond its corners, too. Edges are in the holes.
+        inside = _within(domain.outer, points)
+        for hole in domain.holes:
+            inside &= ~hole.contains(points)
+        return inside
+    between: Bool[np.ndarray, " n"] = domain.contains(points) & (domain.distance(points) > _CLOSE)
+    return between
 
 
 @checked
@@ -325,14 +302,15 @@ def jacobi(
     right: Float[np.ndarray, " node"],
     start: Float[np.ndarray, " node"],
     method: Jacobi,
-    exact: Float[np.ndarray, " node"] | None = None,
+    exact: Float[np.ndarray, " some"] | None = None,
     *,
     target: float = 0.0,
+    inside: Bool[np.ndarray, " node"] | None = None,
 ) -> tuple[Float[np.ndarray, " node"], pd.DataFrame]:
     """Iterate from `start`; the history has step, seconds, update (the largest change) and errors against `exact`.
 
-    Stops early when the largest error is at most `target`. Raises InputError for a zero on the diagonal and where the
-    iteration grows without bound.
+    `exact` is of the nodes `inside`, which errors count (of all if it is not given). Stops early when the largest error
+    is at most `target`. Raises InputError for a zero on the diagonal and where the iteration grows without bound.
     """
     diagonal = matrix.diagonal()
     if (diagonal == 0).any():
@@ -340,6 +318,7 @@ def jacobi(
     # One product an iteration: u ← (I - D⁻¹ A) u + D⁻¹ f.
     iteration = (sparse.eye_array(len(right)) - sparse.diags_array(1 / diagonal) @ matrix).tocsr()
     moved = right / diagonal
+    chosen = slice(None) if inside is None else inside
     values, rows, seconds, since = start.copy(), [], 0.0, time.perf_counter()
     for step in range(method.iterations + 1):
         new = iteration @ values + moved
@@ -347,7 +326,7 @@ def jacobi(
             seconds += time.perf_counter() - since
             with np.errstate(invalid="ignore"):  # infinite values are an error below
                 update = float(np.abs(new - values).max())
-            errors: Mapping[str, float] = {} if exact is None else errors_of(values, exact)
+            errors: Mapping[str, float] = {} if exact is None else errors_of(values[chosen], exact)
             rows.append({"step": step, "seconds": seconds, "update": update, **errors})
             if not np.isfinite(update):
                 raise InputError(
@@ -358,6 +337,14 @@ def jacobi(
             since = time.perf_counter()
         if step < method.iterations:
             values = new
+    else:
+        # From a solution the first update is rounding only, which may add up.
+        first = max(rows[0]["update"], _CLOSE * float(np.abs(values).max()))
+        if update > _GROWN * first:
+            raise InputError(
+                f"method='jacobi': Jacobi's iteration grows, its update from {rows[0]['update']:.1e} to {update:.1e}; "
+                "use 'fd'"
+            )
     return values, pd.DataFrame(rows)
 
 

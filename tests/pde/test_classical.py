@@ -12,7 +12,9 @@ import torch
 from anchorlab import pde
 from anchorlab.errors import InputError
 from anchorlab.pde import At, Unknown
+from anchorlab.pde.classical import _solve
 from anchorlab.pde.differences import FiniteDifferences, System, jacobi
+from anchorlab.pde.grid import Grid
 from anchorlab.pde.linear import is_linear
 
 Make = Callable[[str], pde.PDE]
@@ -206,3 +208,79 @@ def test_derivatives_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None
     nonlinear = line(equation=lambda at, u: -u.laplacian() + u.value**3 - 1)
     System(nonlinear, FiniteDifferences(nodes=11)).solve()
     assert calls == ["equation"]
+
+
+@pytest.mark.parametrize("method", ["fd", "jacobi"])
+def test_differences_cannot_use_two_conditions_at_one_node(method: str, tmp_path: Path) -> None:
+    # u″ = 6x with u(0) = 0 and u′(0) = 1: without its slope u = 0 at x = 0 would leave the equation open.
+    both = line(
+        equation=lambda at, u: u.laplacian() - 6 * at.x,
+        conditions=[pde.Dirichlet(on="x=0"), pde.Neumann(on="x=0", value=-1.0)],
+    )
+    with pytest.raises(InputError, match=rf"method='{method}': neumann x=0: all its nodes have another condition; .*"):
+        pde.solve(both, method, out=tmp_path / "run", progress=False, nodes=11)
+    # Sides that share a corner are something else.
+    square = pde.Box({"x": (0, 1), "y": (0, 1)})
+    sides = [pde.Dirichlet(on="x=0"), pde.Dirichlet(on="x=1"), pde.Neumann(on="y=0"), pde.Neumann(on="y=1")]
+    System(line(domain=square, conditions=sides), FiniteDifferences(nodes=3))
+
+
+def test_box_shaped_holes_reach_no_further_than_their_corners() -> None:
+    box = pde.Box({"x": (-1, 1), "y": (-1, 1)})
+    domain = pde.Difference(box, (pde.Box({"x": (-0.25, 0.25), "y": (-0.25, 0.25)}),))
+    whole, parts = (
+        System(line(domain=domain, conditions=conditions), FiniteDifferences(nodes=41))
+        for conditions in ([pde.Dirichlet()], [pde.Dirichlet(on="outer"), pde.Dirichlet(on="holes")])
+    )
+    np.testing.assert_array_equal(whole.free, parts.free)
+    np.testing.assert_array_equal(whole.solve(), parts.solve())
+    points = whole.grid.points
+    edge = np.isclose(np.abs(points).max(1), 0.25) | np.isclose(np.abs(points).max(1), 1)
+    assert not whole.free[edge].any()
+    assert whole.free[np.isclose(points[:, 0], 0.25) & (np.abs(points[:, 1]) > 0.3) & ~edge].all()
+
+
+@pytest.mark.parametrize("nodes", [(41, 81), (3, 41), (2, 3, 9)])
+def test_a_grid_gives_the_values_at_its_nodes(nodes: tuple[int, ...]) -> None:
+    axes = tuple(np.linspace(0, 1 + place, count) for place, count in enumerate(nodes))
+    grid = Grid(axes, np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(nodes)))
+    values = np.random.default_rng(0).standard_normal(len(grid.points))
+    np.testing.assert_allclose(grid.function(values)(grid.points), values, atol=1e-10)
+
+
+def test_between_nodes_the_solution_is_of_second_order(manufactured: Make) -> None:
+    problem = manufactured("poisson2d")
+    points = np.random.default_rng(0).random((2000, 2))
+    exact = problem.exact_values(points)
+    systems = [System(problem, FiniteDifferences(nodes=nodes)) for nodes in (41, 81)]
+    coarse, fine = (np.abs(one.grid.function(one.solve())(points) - exact).max() for one in systems)
+    assert math.log2(coarse / fine) == pytest.approx(2, abs=0.1)
+
+
+def test_jacobi_that_ends_while_it_grows_is_an_error(tmp_path: Path) -> None:
+    slope = line(conditions=[pde.Dirichlet(on="x=0"), pde.Neumann(on="x=1")])
+    with pytest.raises(InputError, match=r"method='jacobi': Jacobi's iteration grows, .* to .*; use 'fd'"):
+        pde.solve(slope, "jacobi", out=tmp_path / "run", progress=False, nodes=21, iterations=500)
+    # Rounding that adds up from the solution on is no growth.
+    system = System(slope, FiniteDifferences(nodes=21))
+    solved = system.solve()
+    jacobi(*system.near(solved), solved, pde.Jacobi(nodes=21, iterations=50, tolerance=0.0))
+
+
+def test_errors_of_jacobi_count_nodes_of_the_domain(manufactured: Make, tmp_path: Path) -> None:
+    found = pde.solve(manufactured("disk"), "jacobi", out=tmp_path / "run", progress=False, nodes=31, tolerance=1e-6)
+    assert found.final["relative_l2"] == pytest.approx(found.error()["relative_l2"], rel=0.03)
+    assert found.final["max_error"] == pytest.approx(found.error()["max_error"], rel=0.2)
+
+
+def test_jacobi_stays_at_the_solution_it_begins_with(manufactured: Make, tmp_path: Path) -> None:
+    """Its periodic row says u(1) - u(0) = 0, not u(1) = 0."""
+    problem = manufactured("periodic")
+    start = pde.solve(problem, "fd", out=tmp_path / "fd", progress=False, nodes=21)
+    values, history = _solve(problem, pde.Jacobi(nodes=21, iterations=50), start)
+    np.testing.assert_allclose(values, start(np.linspace(0, 1, 21)), atol=1e-9)
+    assert history["update"].iloc[0] < 1e-9
+    # What is known is set, however wrong the start is.
+    known = line(conditions=[pde.Dirichlet(value=2.0)])
+    values, _ = _solve(known, pde.Jacobi(nodes=21, iterations=1), start)
+    np.testing.assert_array_equal(values[[0, -1]], 2.0)
