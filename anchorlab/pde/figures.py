@@ -22,15 +22,19 @@ def solution_figure(
     history: pd.DataFrame,
     method: str,
 ) -> Figure:
-    """The solution beside the exact one (a line), or both maps with the error (a plane), and errors over steps."""
-    columns = 2 if pde.domain.dimensions == 1 else 3
+    """The solution beside the exact one (a line), or its map and that of the error (a plane), and errors over steps.
+
+    A direct method has no steps: its figure ends with the solution.
+    """
+    columns = (1 if pde.domain.dimensions == 1 else 2) + (len(history) > 1)
     figure = new_figure(4.2 * columns, 3.6)
-    *places, last = figure.subplots(1, columns)
+    places = list(figure.subplots(1, columns, squeeze=False)[0])
+    if len(history) > 1:
+        _history(places.pop(), history)
     if pde.domain.dimensions == 1:
         _line(places[0], pde, evaluate, method)
     elif pde.domain.dimensions == 2:
         _maps(figure, places, pde, evaluate, method)
-    _history(last, history)
     return figure
 
 
