@@ -260,4 +260,4 @@ def test_fits_with_and_without_slopes_are_trained_apart(tmp_path: Path) -> None:
     x = torch.linspace(-1, 1, 5)[:, None]
     points = {"with": Points(x, x, torch.ones(5, 1, 1)), "without": Points(x, x)}
     fits = {name: Fit(**{**KNOWN, "data": {"train": one}}, steps=2) for name, one in points.items()}
-    assert len(train_fits(fits, tmp_path, progress=False)) == 2
+    assert len(train_fits(fits, tmp_path, members_at_once=2, progress=False)) == 2

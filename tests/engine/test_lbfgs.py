@@ -173,10 +173,12 @@ def test_a_member_at_its_minimum_looks_at_its_loss_no_more_than_needed() -> None
             self.looks += 1
             return super().loss(parameters, batch)
 
-    problem = Counted(range(3), "quadratic")
-    population = trained(problem, 60)
-    before, problem.looks = {m: population.member_parameters(m)["x"] for m in range(3)}, 0
-    population.advance(60, 10)
-    assert problem.looks <= 20  # 20 trials a step before
+    # Rounding of float32 leaves a slope at the minimum that no step makes smaller.
+    problem = Counted(range(8))
+    problem.dtype = torch.float32
+    population = trained(problem, 120)
+    before, problem.looks = {m: population.member_parameters(m)["x"] for m in range(8)}, 0
+    population.advance(120, 10)
+    assert problem.looks == 20  # one to note the loss and one for the search, in every step
     for member, x in before.items():
-        torch.testing.assert_close(population.member_parameters(member)["x"], x, rtol=0, atol=1e-8)
+        torch.testing.assert_close(population.member_parameters(member)["x"], x, rtol=0, atol=1e-4)
