@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Literal, NamedTuple
 
 import torch
@@ -134,6 +135,7 @@ class DiffusionProblem:
         self.steps_per_epoch = max(1, len(members[0].splits["train"].images) // batch_size)
         self._device = torch.device(device)
         self._denoiser = denoiser
+        self._saving = Lock()
         self._members = members
 
     def initialize(self, member: int) -> dict[str, Tensor]:
@@ -184,10 +186,10 @@ class DiffusionProblem:
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write the member's denoiser; `load_denoiser` opens it."""
-        with torch.no_grad():
+        with self._saving, torch.no_grad():  # one model for all members
             for name, parameter in self._denoiser.named_parameters():
                 parameter.copy_(parameters[name])
-        save(self._denoiser, folder)
+            save(self._denoiser, folder)
 
 
 def _members(parameters: Parameters) -> Iterator[dict[str, Tensor]]:

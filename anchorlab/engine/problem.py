@@ -52,7 +52,10 @@ class Problem(Protocol):
         ...
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
-        """Write one member's trained model (parameters without the member axis) to `folder`."""
+        """Write one member's trained model (parameters without the member axis) to `folder`.
+
+        Several threads do so at once, for different members.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -94,6 +95,7 @@ class RowProblem(ABC):
         self.steps_per_epoch = rows // self.batch_size
         self._rows = rows
         self._model = model
+        self._saving = Lock()
         self._members = members
         self._device = torch.device(device)
         distinct = {id(member.splits): member.splits for member in members}
@@ -175,10 +177,10 @@ class RowProblem(ABC):
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write the member's model as Hugging Face does."""
-        with torch.no_grad():
+        with self._saving, torch.no_grad():  # one model for all members
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(parameters[name])
-        save(self._model, folder)
+            save(self._model, folder)
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> Int[Tensor, " n"]:

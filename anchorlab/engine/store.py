@@ -6,12 +6,14 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -29,7 +31,10 @@ SCHEMA_VERSION = 1
 ENDED = ("finished", "diverged")
 _PACKAGES = ("anchorlab", "torch", "transformers", "numpy")
 _CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
-_COLUMNS = ["step", "split", "group", "metric", "value"]
+_SCHEMA = pa.schema(
+    {"step": pa.int64(), "split": pa.string(), "group": pa.string(), "metric": pa.string(), "value": pa.float64()}
+)
+_COLUMNS = _SCHEMA.names
 
 
 class MetricRow(NamedTuple):
@@ -164,14 +169,18 @@ class RunWriter:
         self._lock.acquire("process is training")
         check_folder(self.folder, config)
 
-    def start(self, config: Mapping[str, Any], device: str) -> bool:
-        """Write the claimed folder's configuration and environment; return whether its run had ended before."""
+    def start(self, config: Mapping[str, Any], surroundings: Mapping[str, Any]) -> bool:
+        """Write the claimed folder's configuration and environment; return whether its run had ended before.
+
+        `surroundings` are what `environment` gives; the seeds among the settings are added.
+        """
         before = self._environment()
         if before.get("status") in ENDED:
             return True
         settings = _as_json(config)
         elapsed = {name: before.get(name, 0.0) for name in ("wall_time_seconds", "core_seconds")}
-        _write_json(self.folder / "environment.json", environment(device, settings) | elapsed)
+        seeds = {name: value for name, value in settings.items() if name.endswith("seed")}
+        _write_json(self.folder / "environment.json", {**surroundings, "seeds": seeds, **elapsed})
         self._checkpoints.mkdir(exist_ok=True)
         _write_json(self.folder / "config.json", settings)
         return False
@@ -213,8 +222,9 @@ class RunWriter:
 
     def write_metrics(self, rows: list[MetricRow]) -> None:
         """Write metrics.parquet."""
+        columns = zip(*rows, strict=True) if rows else [[] for _ in _COLUMNS]
         with replacing(self.folder / "metrics.parquet") as temporary:
-            pd.DataFrame(rows, columns=_COLUMNS).to_parquet(temporary, index=False)
+            pq.write_table(pa.table(dict(zip(_COLUMNS, columns, strict=True)), schema=_SCHEMA), temporary)
 
     def note(self, status: str, *, step: int, seconds: float, members: int = 1, reason: str | None = None) -> None:
         """Record where the run stands; `seconds` are those since the last note and add up to its wall time.
@@ -252,19 +262,23 @@ def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
         raise InputError(f"out={str(folder)!r}: the folder is not empty and holds no run; choose another")
 
 
-def environment(device: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a run happens: versions, a hash of the training code, device, git commit, seeds."""
+def environment(device: str) -> dict[str, Any]:
+    """Where runs happen: versions, a hash of the training code, device, git commit."""
     return {
         "status": "running",
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {package: version(package) for package in _PACKAGES},
+        "packages": _versions(),
         "code_version": code_version(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else _processor(),
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
-        "seeds": {name: value for name, value in config.items() if name.endswith("seed")},
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in _PACKAGES}
 
 
 def _processor() -> str:

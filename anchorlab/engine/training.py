@@ -1,11 +1,13 @@
 """The training loop: a population, its observers, its run folders."""
 
+import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from anchorlab.errors import Interrupted
 
@@ -14,11 +16,14 @@ from .monitor import Monitor, Progress
 from .population import Advance, Population
 from .problem import Measurement
 from .stopping import StoppingRule
-from .store import Checkpoint, MetricRow, Run, RunWriter
+from .store import Checkpoint, MetricRow, Run, RunWriter, environment
 
 _PROGRESS_SECONDS = 0.5
 _BLOCK_SECONDS = 0.2  # between two looks at the losses, and hence at interrupts
+_WRITERS = 8  # threads that write files
 _WAITING_SHARE = 8  # a population is made smaller when this fraction of it has stopped
+
+Found = TypeVar("Found")
 
 
 class Observer(Protocol):
@@ -128,7 +133,7 @@ class _Session:
         try:
             for writer, record in zip(self.writers, self.records, strict=True):
                 writer.claim(record.config)
-            ended = [member for member in self.population.members if self._had_ended(member)]
+            ended = self._ended_before()
             self.population.remove(ended + self._end_as_noted(ended))
             if self.population.members:
                 self._resume()
@@ -138,22 +143,27 @@ class _Session:
             for writer in self.writers:
                 writer.close()
 
-    def _had_ended(self, member: int) -> bool:
-        writer = self.writers[member]
-        if not writer.start(self.records[member].config, self.population.device.type):
-            return False
-        self.monitor.report(Run.open(writer.folder).progress(self.plan.steps))
-        return True
+    def _ended_before(self) -> list[int]:
+        def start(member: int) -> bool:
+            return self.writers[member].start(self.records[member].config, surroundings)
+
+        surroundings = environment(self.population.device.type)
+        members = self.population.members
+        ended = [member for member, found in zip(members, _at_once(start, members), strict=True) if found]
+        for member in ended:
+            self.monitor.report(Run.open(self.writers[member].folder).progress(self.plan.steps))
+        return ended
 
     def _end_as_noted(self, ended: Sequence[int]) -> list[int]:
         """Record the ends that a killed process had noted but not recorded."""
-        noted, late = self.writers[0].noted_ends(), []
+        noted, late = self.writers[0].noted_ends(), {}
         for member in set(self.population.members) - set(ended):
             status, reason, step = noted.get(self._place(member), ("", None, -1))
             if step in self.writers[member].checkpoints():
-                self._record_end(member, _End(status, reason, self.writers[member].load_checkpoint(step)))
-                late.append(member)
-        return late
+                late[member] = _End(status, reason, self.writers[member].load_checkpoint(step))
+                self.metrics[member] = late[member].saved.metrics
+        self._record(late)
+        return list(late)
 
     def _place(self, member: int) -> str:
         return os.path.relpath(self.records[member].folder, self.records[0].folder)
@@ -185,8 +195,7 @@ class _Session:
             self._show(result.losses)
             if stop and self.step < self.plan.steps and self.population.members:
                 self._interrupt()
-        for member in self.population.members:
-            self._record_end(member, self._finished(member))
+        self._record({member: self._finished(member) for member in self.population.members})
 
     def _advance(self) -> Advance:
         steps = min(self.plan.until_event(self.step), max(1, int(_BLOCK_SECONDS / self.step_seconds)))
@@ -229,22 +238,23 @@ class _Session:
     def _checkpoint(self) -> None:
         together = self._size()
         going_on = [member for member in self.population.members if member not in self.ends]
-        for member in going_on:
-            self.writers[member].checkpoint(self._saved(member))
+        _at_once(lambda member: self.writers[member].checkpoint(self._saved(member)), going_on)
         # In this order all members that go on have a checkpoint in common, whenever this process is killed.
-        for member, end in self.ends.items():
-            self.writers[member].checkpoint(end.saved)
+        _at_once(lambda member: self.writers[member].checkpoint(self.ends[member].saved), list(self.ends))
         # If only some of them had ended, the others would resume in a smaller population, with other rounding errors.
         noted = {self._place(member): (end.status, end.reason, end.saved.step) for member, end in self.ends.items()}
         if noted:
             self.writers[0].note_ends(noted)
-        for member, end in self.ends.items():
-            self._record_end(member, end)
+        self._record(self.ends)
         self.population.remove(list(self.ends))
         self.ends.clear()
-        for member in going_on:
+
+        def note(member: int) -> None:
             self.writers[member].prune(self.step, keep_parameters=self.plan.keep_checkpoints)
-            self.writers[member].note("running", step=self.step, seconds=self._seconds(), members=together)
+            self.writers[member].note("running", step=self.step, seconds=seconds, members=together)
+
+        seconds = self._seconds()
+        _at_once(note, going_on)
         self.noted = time.perf_counter()
 
     def _seconds(self) -> float:
@@ -262,29 +272,42 @@ class _Session:
             return _End("finished", reason, saved)
         return _End("diverged", f"a parameter is not finite after step {self.step}", saved)
 
-    def _record_end(self, member: int, end: _End) -> None:
-        writer = self.writers[member]
-        self.population.problem.save(member, end.saved.parameters, writer.folder / "model")
-        together, step = self._size(), end.saved.step
-        writer.note(end.status, step=step, seconds=self._seconds(), members=together, reason=end.reason)
-        writer.prune(end.saved.step, keep_parameters=self.plan.keep_checkpoints)
-        self.monitor.report(Run.open(writer.folder).progress(self.plan.steps))
+    def _record(self, ends: Mapping[int, _End]) -> None:
+        def record(member: int) -> None:
+            writer, (status, reason, saved) = self.writers[member], ends[member]
+            self.population.problem.save(member, saved.parameters, writer.folder / "model")
+            writer.note(status, step=saved.step, seconds=seconds, members=together, reason=reason)
+            writer.prune(saved.step, keep_parameters=self.plan.keep_checkpoints)
+
+        seconds, together = self._seconds(), self._size()
+        _at_once(record, list(ends))
+        for member, end in ends.items():
+            self._report(member, end.saved.step, status=end.status)
 
     def _show(self, losses: Mapping[int, float]) -> None:
         if time.perf_counter() - self.shown < _PROGRESS_SECONDS:
             return
         self.shown = time.perf_counter()
         for member in self.population.members:
-            accuracies = {r.split: r.value for r in self.metrics[member] if r.metric == "accuracy" and not r.group}
-            name = self.records[member].folder.name
-            self.monitor.report(Progress(name, self.step, self.plan.steps, losses[member], accuracies))
+            self._report(member, self.step, losses[member])
+
+    def _report(self, member: int, step: int, loss: float = math.nan, status: str = "running") -> None:
+        accuracies = {r.split: r.value for r in self.metrics[member] if r.metric == "accuracy" and not r.group}
+        name = self.records[member].folder.name
+        self.monitor.report(Progress(name, step, self.plan.steps, loss, accuracies, status))
 
     def _interrupt(self) -> None:
         for member in self.population.members:
             self.writers[member].note("interrupted", step=self.step, seconds=self._seconds(), members=self._size())
-            self.monitor.report(Run.open(self.writers[member].folder).progress(self.plan.steps))
+            self._report(member, self.step, status="interrupted")
         folders = [str(self.writers[member].folder) for member in self.population.members]
         shown = ", ".join(folders) if len(folders) <= 3 else f"{len(folders)} runs beside {folders[0]}"
         raise Interrupted(
             f"stopped after step {self.step} of {self.plan.steps}; run the same again to continue {shown}"
         )
+
+
+def _at_once(work: Callable[[int], Found], members: Sequence[int]) -> list[Found]:
+    """`work` for all members in threads: it writes files, and waiting for the disk takes longer than writing."""
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        return list(pool.map(work, members))

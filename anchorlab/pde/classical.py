@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from anchorlab.engine import Run, RunWriter
-from anchorlab.engine.store import MetricRow
+from anchorlab.engine.store import MetricRow, environment
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 
@@ -47,7 +47,7 @@ def solve_classical(
     writer = RunWriter(folder)
     try:
         writer.claim(config)
-        if not writer.start(config, "cpu"):
+        if not writer.start(config, environment("cpu")):
             began = time.perf_counter()
             try:
                 values, history = _solve(pde, method, start)

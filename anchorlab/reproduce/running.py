@@ -207,7 +207,7 @@ def _core_seconds(run: Run) -> float:
 
 
 def _machine() -> dict[str, Any]:
-    found = environment("cuda" if torch.cuda.is_available() else "cpu", {})
+    found = environment("cuda" if torch.cuda.is_available() else "cpu")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cores": cores} | {name: found[name] for name in ("device", "platform", "python", "packages", "git_commit")}
 

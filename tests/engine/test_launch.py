@@ -16,6 +16,7 @@ import os, signal
 from pathlib import Path
 import torch
 from anchorlab.engine import Monitor, Progress, RunWriter
+from anchorlab.engine.store import environment
 
 def work(item, monitor):
     folder, value = item
@@ -26,7 +27,7 @@ def work(item, monitor):
     writer = RunWriter(folder)
     config = {"value": value, "threads": torch.get_num_threads()}
     writer.claim(config)
-    writer.start(config, "cpu")
+    writer.start(config, environment("cpu"))
     monitor.report(Progress(folder.name, value, 10, 0.5, {"test": 1.0}))
     writer.note("finished", step=10, seconds=0.0)
     writer.close()

@@ -307,12 +307,13 @@ from pathlib import Path
 from anchorlab.cli import app as module, main
 from anchorlab.engine import RunWriter
 from anchorlab.engine.ray_launcher import train_on_ray
+from anchorlab.engine.store import environment
 from anchorlab.errors import Interrupted
 
 def work(folder, monitor):
     writer = RunWriter(folder)
     writer.claim({})
-    writer.start({}, "cpu")
+    writer.start({}, environment("cpu"))
     while not monitor.should_stop():
         time.sleep(0.02)
     writer.note("interrupted", step=0, seconds=0.0)

@@ -28,6 +28,7 @@ from anchorlab.engine import (
     TrainingPlan,
     train_population,
 )
+from anchorlab.engine.store import environment
 from anchorlab.errors import InputError, Interrupted
 from anchorlab.experiments import train
 
@@ -256,7 +257,7 @@ def test_opening_what_is_not_a_run(tmp_path: Path) -> None:
         Run.open(tmp_path)
     writer = RunWriter(tmp_path / "new")
     writer.claim({})
-    writer.start({}, "cpu")
+    writer.start({}, environment("cpu"))
     with pytest.raises(InputError, match="no trained model yet"):
         Run.open(tmp_path / "new").model()
     with pytest.raises(InputError, match="no accuracy was measured on split 'ood'"):
