@@ -145,7 +145,7 @@ def _lag(rows: int) -> Condition:
     return Condition(
         quantity=f"lag at {rows}",
         text=f"epochs until (4,9) and (9,4) are learned ({_LEARNED:.0%}), over those of (4,3) and (3,4), M = {rows}",
-        at_least=1,
+        at_least=1.05,
         at_most=2,
         source="slightly later",
     )
@@ -189,6 +189,7 @@ REPRODUCTIONS = (
                     "steps": 1500,
                     "evaluate_every": 25,
                 },
+                seeds=5,
             ),
             "paper": _scale((1000, 2000, 3000, 4000), (3000, 4000), {**TRANSFORMER, "evaluate_every": 200}),
         },
@@ -196,11 +197,12 @@ REPRODUCTIONS = (
         figure=_figure,
         notes="The text gives no offsets: chapter 13's are used. All accuracies are on test keys, also those of the "
         "unseen pairs. Laptop: 2 layers, 1 head, width 48, 1500 steps at every M, λ 0.5. Both kinds of pairs are "
-        "learned along with each other: the lag is about 1, and chance decides which is first, with more decay, "
-        "too: at λ 0.7 (2000 steps, 3 seeds) it is 0.96 to 1.15 and 0.98 to 1.07, at λ 0.85 (2500 steps, 5 seeds) "
-        "0.95 to 1.17 and 0.83 to 1.30. At λ 1 the networks do not fit all rows: with the synonym (4,9) and (9,4) "
-        "reach 0.86 to 0.94 (2000 steps) and 0.85 to 0.90 (3500) at M = 4000, 1.02 to 1.20 times as late as (4,3) "
-        "and (3,4) where both reach 90 %; without it 0.00 to 0.02. With larger weights (width 32, γ 0.6, λ 0.1, "
-        "one seed, M = 3000) the rows are memorised: test accuracy 0.09.",
+        "learned along with each other: the lag is about 1. Its lower limit was 1 at first, which chance met at "
+        "two of three seeds; at 1.05 the curves are visibly apart. More decay does not part them either: at λ 0.7 "
+        "(2000 steps, 3 seeds) it is 0.96 to 1.15 and 0.98 to 1.07, at λ 0.85 (2500 steps, 5 seeds) 0.95 to 1.17 "
+        "and 0.83 to 1.30. At λ 1 the networks do not fit all rows: with the synonym (4,9) and (9,4) reach 0.86 "
+        "to 0.94 (2000 steps) and 0.85 to 0.90 (3500) at M = 4000, 1.02 to 1.20 times as late as (4,3) and (3,4) "
+        "where both reach 90 %; without it 0.00 to 0.02. With larger weights (width 32, γ 0.6, λ 0.1, one seed, M "
+        "= 3000) the rows are memorised: test accuracy 0.09.",
     ),
 )
