@@ -53,6 +53,11 @@ class OptimizerSettings:
         """The update rule; `gd` is `sgd` on one large batch."""
         return "sgd" if self.name == "gd" else self.name
 
+    @property
+    def steady(self) -> bool:
+        """Whether learning rate and weight decay are the same at every step."""
+        return self.schedule.steady and self.decay_window is None
+
     def decay(self, step: int, steps_per_epoch: int) -> float:
         """Weight decay of optimizer step `step` (counted from 0)."""
         on = self.decay_window is None or step in self.decay_steps(self.decay_window, steps_per_epoch)
@@ -91,6 +96,7 @@ class PopulationOptimizer:
         self.weights = weights
         self.state = {entry: torch.zeros_like(weights) for entry in _ENTRIES[self.rule]}
         self._matrix_columns = matrix_columns
+        self._steady = self.rule in ("sgd", "lbfgs") and all(one.steady for one in settings)
         # Gradient descent of small networks is little but reading and writing weights: without needless passes.
         bare = all(not (one.momentum or one.weight_decay or one.clip_norm) for one in settings)
         self._plain_descent = self.rule == "sgd" and bare and weights.device.type == "cpu"
@@ -101,9 +107,10 @@ class PopulationOptimizer:
 
     def coefficients(self, steps: range, steps_per_epoch: int) -> Float[Tensor, "step coefficient member 1"]:
         """What the update of every step in `steps` multiplies with: learning rates, decays, averages of each member."""
-        table = [[self._row(one, step, steps_per_epoch) for one in self.settings] for step in steps]
+        different = steps[:1] if self._steady else steps
+        table = [[self._row(one, step, steps_per_epoch) for one in self.settings] for step in different]
         values = torch.tensor(table, dtype=self.weights.dtype).transpose(1, 2)[..., None].contiguous()
-        return sent(values, self.weights.device)
+        return sent(values, self.weights.device).expand(len(steps), -1, -1, -1)
 
     def _row(self, settings: OptimizerSettings, step: int, steps_per_epoch: int) -> list[float]:
         rate = settings.schedule.rate(step, steps_per_epoch)

@@ -30,6 +30,11 @@ class Schedule:
         """The same rate at every step; `unit` is what a window of weight decay counts."""
         return cls(rate, rate, rate, 0, 0, unit)
 
+    @property
+    def steady(self) -> bool:
+        """Whether the rate is the same at every step."""
+        return self.initial == self.peak == self.final
+
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of optimizer step `step` (counted from 0)."""
         now = step if self.unit == "step" else step // steps_per_epoch

@@ -21,6 +21,7 @@ from .store import Checkpoint, MetricRow, Run, RunWriter, environment
 _PROGRESS_SECONDS = 0.5
 _BLOCK_SECONDS = 0.2  # between two looks at the losses, and hence at interrupts
 _WRITERS = 8  # threads that write files
+_UNWRITTEN_SECONDS = 5.0  # of ended members, before a checkpoint is worth its files
 _WAITING_SHARE = 8  # a population is made smaller when this fraction of it has stopped
 
 Found = TypeVar("Found")
@@ -94,7 +95,8 @@ def train_population(
     Members that had ended before are left as they are; the others continue from the newest checkpoint that all of them
     have. A member that meets one of its stopping rules after an evaluation ends there, with status `finished`; one
     whose loss, gradient or last parameters are not finite ends with status `diverged`. Those that ended leave the
-    population at the next checkpoint, which comes early when an eighth of the population has ended. An interrupt
+    population when they are an eighth of it, and at checkpoints. Their ends are written with the next checkpoint, which
+    then comes early if the last one is some seconds old. An interrupt
     (SIGINT, SIGTERM, or the monitor's wish) lets the steps at hand end, saves a checkpoint and raises Interrupted.
     Raises InputError if a folder holds something else.
     """
@@ -122,6 +124,7 @@ class _Session:
         self.writers = [RunWriter(record.folder) for record in records]
         self.metrics: list[list[MetricRow]] = [[] for _ in records]
         self.ends: dict[int, _End] = {}  # of members that are still in the population
+        self.left: dict[int, _End] = {}  # of members that are not, but whose end is not written yet
         self.monitor = monitor
         self.interrupts = NotedInterrupts()
         self.noted = time.perf_counter()
@@ -162,7 +165,7 @@ class _Session:
             if step in self.writers[member].checkpoints():
                 late[member] = _End(status, reason, self.writers[member].load_checkpoint(step))
                 self.metrics[member] = late[member].saved.metrics
-        self._record(late)
+        self._record(late, len(late))
         return list(late)
 
     def _place(self, member: int) -> str:
@@ -195,7 +198,7 @@ class _Session:
             self._show(result.losses)
             if stop and self.step < self.plan.steps and self.population.members:
                 self._interrupt()
-        self._record({member: self._finished(member) for member in self.population.members})
+        self._record({member: self._finished(member) for member in self.population.members}, self._size())
 
     def _advance(self) -> Advance:
         steps = min(self.plan.until_event(self.step), max(1, int(_BLOCK_SECONDS / self.step_seconds)))
@@ -226,28 +229,38 @@ class _Session:
                     self.ends[member] = self._finished(member, f"stopped early: {reason}")
 
     def _save(self, *, due: bool) -> None:
-        """Write a checkpoint if one is due, or if many members wait to leave."""
-        # Who leaves when must not depend on the length of a block: the sums over a stack depend on its size.
+        """Let members leave if many wait for it, and write a checkpoint if one is due or worth it."""
+        # Who leaves when must depend neither on the length of a block nor on time: the sums over a stack depend on
+        # its size. Every checkpoint costs files for all members, hence not each time that somebody leaves.
         crowded = self.plan.evaluates(self.step) and len(self.ends) * _WAITING_SHARE >= self._size()
-        if due or (self.ends and (crowded or len(self.ends) == self._size())):
+        all_ended = len(self.ends) == self._size()
+        leaving = self.ends and (crowded or all_ended)
+        if due or (leaving and (all_ended or self._seconds() > _UNWRITTEN_SECONDS)):
             self._checkpoint()
+        elif leaving:
+            self._leave()
 
     def _size(self) -> int:
         return len(self.population.members)
 
+    def _leave(self) -> None:
+        self.population.remove(list(self.ends))
+        self.left |= self.ends
+        self.ends.clear()
+
     def _checkpoint(self) -> None:
-        together = self._size()
-        going_on = [member for member in self.population.members if member not in self.ends]
+        self._leave()
+        ends, going_on = self.left, self.population.members
+        together = len(ends) + len(going_on)
         _at_once(lambda member: self.writers[member].checkpoint(self._saved(member)), going_on)
         # In this order all members that go on have a checkpoint in common, whenever this process is killed.
-        _at_once(lambda member: self.writers[member].checkpoint(self.ends[member].saved), list(self.ends))
+        _at_once(lambda member: self.writers[member].checkpoint(ends[member].saved), list(ends))
         # If only some of them had ended, the others would resume in a smaller population, with other rounding errors.
-        noted = {self._place(member): (end.status, end.reason, end.saved.step) for member, end in self.ends.items()}
+        noted = {self._place(member): (end.status, end.reason, end.saved.step) for member, end in ends.items()}
         if noted:
             self.writers[0].note_ends(noted)
-        self._record(self.ends)
-        self.population.remove(list(self.ends))
-        self.ends.clear()
+        self._record(ends, together)
+        self.left = {}
 
         def note(member: int) -> None:
             self.writers[member].prune(self.step, keep_parameters=self.plan.keep_checkpoints)
@@ -272,14 +285,14 @@ class _Session:
             return _End("finished", reason, saved)
         return _End("diverged", f"a parameter is not finite after step {self.step}", saved)
 
-    def _record(self, ends: Mapping[int, _End]) -> None:
+    def _record(self, ends: Mapping[int, _End], together: int) -> None:
         def record(member: int) -> None:
             writer, (status, reason, saved) = self.writers[member], ends[member]
             self.population.problem.save(member, saved.parameters, writer.folder / "model")
             writer.note(status, step=saved.step, seconds=seconds, members=together, reason=reason)
             writer.prune(saved.step, keep_parameters=self.plan.keep_checkpoints)
 
-        seconds, together = self._seconds(), self._size()
+        seconds = self._seconds()
         _at_once(record, list(ends))
         for member, end in ends.items():
             self._report(member, end.saved.step, status=end.status)

@@ -19,6 +19,10 @@ _BACKWARD_FROM_VALUE: dict[str, Callable[..., Tensor]] = {
     ),
 }
 _IN_PLACE = {"tanh": torch.tanh_, "relu": torch.relu_}
+_SLOPE_FROM_VALUE: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": lambda value: 1 - value.square_(),
+    "relu": lambda value: value.sign_(),
+}
 
 
 @torch.no_grad()
@@ -30,7 +34,6 @@ def write_gradients(
     places: Mapping[str, Tensor],
 ) -> Float[Tensor, " member"]:
     """The loss of every member; its gradients are written to `places`, one for each parameter and of its shape."""
-    copies = 2 if network.antisymmetric else 1
     hidden = network.first_layer_inputs(inputs)
     layers = [network.layer(parameters, number) for number in range(len(network.widths) + 1)]
     read, slopes = [], []
@@ -51,11 +54,12 @@ def write_gradients(
         if number < len(network.widths):
             passed = gradient
             gradient = _through(network.activation_names[number], gradient, slopes[number], keep=network.residual)
-        _write_weight(network, number, read[number], gradient, places[f"layers.{number}.weight"])
+        _write_weight(network, number, _product(read[number], gradient), places)
         if bias is not None:
-            # A place may be a part of a larger tensor: only its last axis can be viewed as two.
-            place = places[f"layers.{number}.bias"].unflatten(-1, (copies, -1))
-            torch.sum(gradient.unflatten(0, (-1, copies)), 2, out=place)
+            torch.sum(_by_copy(gradient, network), 2, out=_bias_place(network, number, places))
+        if number == 1 and network.outputs == 1 and len(layers) == 2:
+            _write_first_of_two(network, read[0], gradient, weight, slopes[0], places)
+            break
         if number:
             before = gradient * weight.mT if weight.shape[-1] == 1 else torch.bmm(gradient, weight.mT)
             skips = network.residual and 0 < number < len(network.widths)
@@ -77,8 +81,42 @@ def _through(name: str, gradient: Tensor, slope: Tensor, *, keep: bool) -> Tenso
     return torch.mul(gradient, slope, out=place)
 
 
-def _write_weight(network: MLP, number: int, rows: Tensor, gradient: Tensor, place: Tensor) -> None:
-    found = torch.bmm(gradient.mT, rows).mT if gradient.shape[-1] == 1 else torch.bmm(rows.mT, gradient)
+def _product(rows: Tensor, gradient: Tensor) -> Tensor:
+    return torch.bmm(gradient.mT, rows).mT if gradient.shape[-1] == 1 else torch.bmm(rows.mT, gradient)
+
+
+def _write_weight(network: MLP, number: int, found: Tensor, places: Mapping[str, Tensor]) -> None:
     if number == 0 and network.input_scales:
         found = found * network.unit_scales().to(found)
+    place = places[f"layers.{number}.weight"]
     place.copy_(found.view(place.shape) if found.is_contiguous() else found.reshape(place.shape))
+
+
+def _bias_place(network: MLP, number: int, places: Mapping[str, Tensor]) -> Tensor:
+    # A place may be a part of a larger tensor: only its last axis can be viewed as two.
+    return places[f"layers.{number}.bias"].unflatten(-1, (2 if network.antisymmetric else 1, -1))
+
+
+def _by_copy(found: Tensor, network: MLP) -> Tensor:
+    return found.unflatten(0, (-1, 2 if network.antisymmetric else 1))
+
+
+def _write_first_of_two(
+    network: MLP,
+    rows: Float[Tensor, "copy n inputs"],
+    gradient: Float[Tensor, "copy n 1"],
+    weight: Float[Tensor, "copy width 1"],
+    slope: Float[Tensor, "copy n width"],
+    places: Mapping[str, Tensor],
+) -> None:
+    """The first layer's gradients in a two-layer net of one output; `gradient` and `weight` are the output's.
+
+    A neuron's output weight is the same for all rows: it can multiply their sum instead of each.
+    """
+    (name,) = network.activation_names
+    slope = _SLOPE_FROM_VALUE[name](slope) if name in _IN_PLACE else slope
+    weighted = torch.cat((rows * gradient, gradient), -1)  # the last column is the bias's
+    found = torch.bmm(weighted.mT, slope).mul_(weight.mT)
+    _write_weight(network, 0, found[:, :-1], places)
+    if network.bias[0]:
+        _bias_place(network, 0, places).copy_(_by_copy(found[:, -1], network))

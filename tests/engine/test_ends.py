@@ -23,6 +23,7 @@ from anchorlab.engine import (
     Schedule,
     TrainingPlan,
     train_population,
+    training,
 )
 from anchorlab.engine.store import MetricRow
 
@@ -73,7 +74,7 @@ class FromStep:
         return "as told" if history[-1].step >= self.step else None
 
 
-@pytest.mark.parametrize(("members", "stopped"), [(3, {1}), (3, {0, 1, 2}), (20, {4}), (20, {2, 5, 9}), (1, {0})])
+@pytest.mark.parametrize(("members", "stopped"), [(3, {1}), (3, {0, 1, 2}), (12, {4}), (12, {2, 5, 9}), (1, {0})])
 def test_members_that_stop_early_leave_and_disturb_nobody(
     linear: Callable[..., Any], tmp_path: Path, members: int, stopped: set[int]
 ) -> None:
@@ -102,7 +103,7 @@ def test_members_that_stop_early_leave_and_disturb_nobody(
         pd.testing.assert_frame_equal(one.metrics(), expected, rtol=1e-12)
         saved = torch.load(one.folder / "model/linear.pt")["weight"].norm().item()
         assert saved == pytest.approx(expected.value.iloc[-1])
-    # One of three or three of twenty leave at once, one of twenty with the next checkpoint.
+    # One of three or three of twelve leave at once, one of twelve with the next checkpoint.
     crowd = len(rising) * 8 >= members
     assert max((step for step, size in sizes if size == members), default=0) == (
         30 if not rising else 12 if crowd else 18
@@ -113,33 +114,33 @@ Training = Callable[..., list[Run]]
 
 
 @pytest.fixture(scope="module")
-def train_twenty(linear: Callable[..., Any]) -> Training:
-    """Trains twenty members, some with stopping rules."""
+def train_twelve(linear: Callable[..., Any]) -> Training:
+    """Trains twelve members, some with stopping rules."""
 
     def train(folder: Path, rules: Mapping[int, Any], observer: Any = Evaluation()) -> list[Run]:  # noqa: B008
-        records = [MemberRecord(folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(20)]
-        population = Population(linear(range(20)), [SETTINGS] * 20)
+        records = [MemberRecord(folder / f"m{m}", {"seed": m}, rules.get(m, ())) for m in range(12)]
+        population = Population(linear(range(12)), [SETTINGS] * 12)
         return train_population(population, records, TrainingPlan(30, 3, 10, observers=(observer,)))
 
     return train
 
 
 @pytest.fixture(scope="module")
-def one_ends(train_twenty: Training, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Any], list[Run]]:
+def one_ends(train_twelve: Training, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Any], list[Run]]:
     """A rule that ends one member at step 12, and the undisturbed training with it."""
-    history = train_twenty(tmp_path_factory.mktemp("free"), {})[4].metrics()
+    history = train_twelve(tmp_path_factory.mktemp("free"), {})[4].metrics()
     rules = {4: [NormAbove(history.query("step == 12").value.item() * (1 - 1e-9))]}
-    return rules, train_twenty(tmp_path_factory.mktemp("whole"), rules)
+    return rules, train_twelve(tmp_path_factory.mktemp("whole"), rules)
 
 
 @pytest.mark.parametrize("step", [3, 12, 15, 18, 21])
 def test_resume_around_an_early_stop_is_bit_identical(
-    train_twenty: Training, one_ends: tuple[dict[int, Any], list[Run]], tmp_path: Path, step: int
+    train_twelve: Training, one_ends: tuple[dict[int, Any], list[Run]], tmp_path: Path, step: int
 ) -> None:
     rules, whole = one_ends
     with pytest.raises(RuntimeError, match="went away"):
-        train_twenty(tmp_path, rules, At(step, crash))
-    for one, other in zip(train_twenty(tmp_path, rules), whole, strict=True):
+        train_twelve(tmp_path, rules, At(step, crash))
+    for one, other in zip(train_twelve(tmp_path, rules), whole, strict=True):
         assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
         pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
 
@@ -160,18 +161,25 @@ FOUR_END: dict[int, Any] = {member: [FromStep(12)] for member in (4, 5, 9, 11)}
 
 
 @pytest.fixture(scope="module")
-def four_end(train_twenty: Training, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def four_end(train_twelve: Training, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """The undisturbed training in which four members end at step 12."""
     sizes = SizesAfterStep12()
-    runs = train_twenty(tmp_path_factory.mktemp("four"), FOUR_END, sizes)
-    assert sizes.sizes == {16}
+    runs = train_twelve(tmp_path_factory.mktemp("four"), FOUR_END, sizes)
+    assert sizes.sizes == {8}
     return runs
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["written at once", "written with the next checkpoint"])
 @pytest.mark.parametrize("recorded", range(4))
 def test_kill_while_ends_are_recorded_lets_all_of_them_end(
-    train_twenty: Training, four_end: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: int
+    train_twelve: Training,
+    four_end: list[Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: int,
+    at_once: bool,
 ) -> None:
+    monkeypatch.setattr(training, "_UNWRITTEN_SECONDS", 0.0 if at_once else 1e9)
     sizes, ends = SizesAfterStep12(), iter(range(5))
     note = RunWriter.note
 
@@ -182,14 +190,14 @@ def test_kill_while_ends_are_recorded_lets_all_of_them_end(
 
     monkeypatch.setattr(RunWriter, "note", fails_once)
     with pytest.raises(RuntimeError, match="went away"):
-        train_twenty(tmp_path, FOUR_END, sizes)
+        train_twelve(tmp_path, FOUR_END, sizes)
     monkeypatch.setattr(RunWriter, "note", note)
-    for one, other in zip(train_twenty(tmp_path, FOUR_END, sizes), four_end, strict=True):
+    for one, other in zip(train_twelve(tmp_path, FOUR_END, sizes), four_end, strict=True):
         assert (one.status, one.environment["step"]) == (other.status, other.environment["step"])
         assert one.environment.get("reason") == other.environment.get("reason")
         assert one.checkpoints() == other.checkpoints()
         pd.testing.assert_frame_equal(one.metrics(), other.metrics(), check_exact=True)
-    assert sizes.sizes == {16}
+    assert sizes.sizes == {8}
 
 
 def test_member_that_leaves_the_numbers_in_its_last_step_has_diverged(

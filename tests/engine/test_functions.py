@@ -25,6 +25,10 @@ FORMS: dict[str, dict[str, Any]] = {
     "scaled": {"output_scale": 0.3, "bias": (False, True)},
     "one input": {"inputs": 1},
     "one output": {"outputs": 1},
+    "two layers": {"widths": (6,), "outputs": 1},
+    "two layers of one input": {"inputs": 1, "widths": (6,), "outputs": 1, "bias": (True, False)},
+    "two antisymmetric layers": {"widths": (6,), "outputs": 1, "antisymmetric": True, "output_scale": 0.3},
+    "two layers with scales": {"widths": (6,), "outputs": 1, "input_scales": (1.0, 2.0), "bias": (False, True)},
 }
 
 
