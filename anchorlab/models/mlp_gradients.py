@@ -94,11 +94,13 @@ def _write_weight(network: MLP, number: int, found: Tensor, places: Mapping[str,
 
 def _bias_place(network: MLP, number: int, places: Mapping[str, Tensor]) -> Tensor:
     # A place may be a part of a larger tensor: only its last axis can be viewed as two.
-    return places[f"layers.{number}.bias"].unflatten(-1, (2 if network.antisymmetric else 1, -1))
+    place: Tensor = places[f"layers.{number}.bias"].unflatten(-1, (2 if network.antisymmetric else 1, -1))
+    return place
 
 
 def _by_copy(found: Tensor, network: MLP) -> Tensor:
-    return found.unflatten(0, (-1, 2 if network.antisymmetric else 1))
+    parted: Tensor = found.unflatten(0, (-1, 2 if network.antisymmetric else 1))
+    return parted
 
 
 def _write_first_of_two(
