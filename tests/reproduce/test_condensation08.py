@@ -55,30 +55,34 @@ def test_dead_neurons_are_followed():
 
 
 @pytest.mark.parametrize(
-    ("counts", "verdict"),
+    ("counts", "gathered", "verdict"),
     [
-        ((20, 1, 3, 6), "holds"),
-        ((20, 1, 3, 5), "fails"),
-        ((20, 1, 3, 7), "fails"),
-        ((20, 2, 3, 6), "fails"),
-        ((20, 1, 1, 2), "fails"),
-        ((20, 12, 12, 12), "fails"),
+        ((20, 1, 2, 4, 6), 40, "holds"),
+        ((20, 1, 3, 4, 5), 40, "holds"),
+        ((20, 1, 2, 4, 8), 40, "fails"),
+        ((20, 1, 2, 3, 4), 40, "fails"),
+        ((20, 2, 3, 4, 6), 40, "fails"),
+        ((20, 1, 1, 1, 6), 40, "fails"),  # all at once
+        ((20, 12, 12, 12, 12), 40, "fails"),
+        ((20, 1, 2, 4, 6), 1, "fails"),  # one neuron is no condensation
     ],
 )
-def test_growing_directions_hold(counts, verdict):
+def test_growing_directions_hold(counts, gathered, verdict):
     rows = [
-        (seed, step, count) for seed in range(3) for step, count in zip((0, 100, 1000, 30_000), counts, strict=True)
+        (seed, step, count, gathered)
+        for seed in range(3)
+        for step, count in zip((0, 100, 400, 1000, 30_000), counts, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=["seed", "step", "directions"]).sample(frac=1, random_state=0)
+    table = pd.DataFrame(rows, columns=["seed", "step", "directions", "counted"]).sample(frac=1, random_state=0)
     values = growth.direction_values(table)
-    assert by_name(values) == {"first": counts[1], "last": counts[3], "growth": counts[3] - counts[1]}
+    assert by_name(values).items() >= {"first": counts[1], "last": counts[4], "gathered": gathered}.items()
     dead = [Value(seed, "dead", 0.0) for seed in range(3)]
     assert decide(get("fig8.3").claim, [*values, *dead]).verdict == verdict
     walking = [Value(seed, "dead", 1e-9) for seed in range(3)]
     assert decide(get("fig8.3").claim, [*values, *walking]).verdict == "fails"
 
 
-@pytest.mark.parametrize(("errors", "verdict"), [((1, 0.5, 0.01), "holds"), ((1, 0.01, 0.03), "fails")])
+@pytest.mark.parametrize(("errors", "verdict"), [((1, 0.5, 0.05), "holds"), ((1, 0.01, 0.15), "fails")])
 def test_the_last_error_has_to_be_small(errors, verdict):
     rows = [
         (seed, step, x, target * (1 + error), target)
@@ -88,7 +92,8 @@ def test_the_last_error_has_to_be_small(errors, verdict):
     ]
     table = pd.DataFrame(rows, columns=["seed", "step", "x", "f", "target"]).sample(frac=1, random_state=0)
     values = growth.output_values(table)
-    assert by_name(values) == {"error": pytest.approx(errors[-1])}
+    # The targets' mean square is 2.5, their variance 2.25.
+    assert by_name(values) == {"error": pytest.approx(errors[-1] ** 2 * 2.5 / 2.25)}
     assert decide(get("fig8.4").claim, values).verdict == verdict
 
 
@@ -138,24 +143,55 @@ def test_planted_lines_are_counted(lines):
     chosen = np.arange(50) % lines
     signs = random.choice([-1.0, 1.0], 50)
     weights = signs[:, None] * axes[chosen] * random.uniform(0.1, 1, 50)[:, None] + 0.01 * random.normal(size=(50, 6))
-    assert initial.line_count(weights) == lines
+    assert initial.lines_of(weights) == (lines, 1)
     strays = random.normal(size=(4, 6))  # too few for a line
-    assert initial.line_count(np.concatenate([weights[:46], strays])) == lines
+    assert initial.lines_of(np.concatenate([weights[:46], strays])) == (lines, pytest.approx(0.92))
 
 
-def test_random_neurons_are_on_no_line():
-    assert initial.line_count(np.random.Generator(np.random.Philox(0)).normal(size=(50, 6))) == 0
+@pytest.mark.parametrize(("neurons", "inputs"), [(50, 6), (18, 4), (18, 19)])
+def test_random_neurons_are_on_no_line(neurons, inputs):
+    random = np.random.Generator(np.random.Philox(0))
+    found = [initial.lines_of(random.normal(size=(neurons, inputs))).lines for _ in range(40)]
+    assert sum(map(bool, found)) <= 2
 
 
-def test_the_lines_of_the_source_hold_and_others_fail():
-    def table(**other: int) -> pd.DataFrame:
-        rows = [(name, seed, lines) for name, lines in {**initial.LINES, **other}.items() for seed in range(3)]
-        return pd.DataFrame(rows, columns=["activation", "seed", "lines"])
+def test_what_is_near_by_chance_is_not_one_line():
+    random = np.random.Generator(np.random.Philox(0))
+    for inputs in (4, 6):
+        one, other = (rows / np.linalg.norm(rows, axis=1)[:, None] for rows in random.normal(size=(2, 20_000, inputs)))
+        near = np.abs((one * other).sum(1)) > initial.line_cosine(inputs)
+        assert near.mean() == pytest.approx(0.005, abs=0.0015)
+    assert initial.line_cosine(19) == 0.9
 
-    for name in ("fig8.10", "fig8.11"):
-        assert decide(get(name).claim, initial.line_values(table())).verdict == "holds"
-        assert decide(get(name).claim, initial.line_values(table(tanh=2))).verdict == "fails"
-        assert decide(get(name).claim, initial.line_values(table(x2_tanh=2))).verdict == "fails"
+
+def line_table(share: float = 0.9, **other: int) -> pd.DataFrame:
+    rows = [(name, seed, lines, share) for name, lines in {**initial.LINES, **other}.items() for seed in range(3)]
+    return pd.DataFrame(rows, columns=["activation", "seed", "lines", "share"])
+
+
+@pytest.mark.parametrize("name", ["fig8.10", "fig8.11"])
+def test_the_lines_of_the_source_hold_and_others_fail(name):
+    claim = get(name).claim
+    assert decide(claim, initial.line_values(line_table())).verdict == "holds"
+    assert decide(claim, initial.line_values(line_table(tanh=2))).verdict == "fails"
+    assert decide(claim, initial.line_values(line_table(x2_tanh=2))).verdict == "fails"
+    assert decide(claim, initial.line_values(line_table(share=0.2))).verdict == "fails"  # the others are scattered
+
+
+def test_titles_of_heat_maps_stay_short():
+    rows = line_table().query("activation == 'tanh'").reset_index()
+    assert initial._count_text(rows) == "1 line (in 3: 1)"
+    rows.loc[0, "lines"] = 5
+    assert initial._count_text(rows) == "5 lines (in 3: 1 to 5)"
+    assert initial._count_text(rows[:1]) == "5 lines"
+
+
+def test_numbers_of_lines_have_to_be_right_at_once():
+    table = line_table()
+    table.loc[table["seed"].eq(0) & table["activation"].eq("tanh"), "lines"] = 2
+    table.loc[table["seed"].eq(1) & table["activation"].eq("x_tanh"), "lines"] = 3
+    values = initial.line_values(table)
+    assert [one.value for one in values if one.quantity == "right"] == [4, 4, 5]
 
 
 def test_the_residual_net_is_the_sources():

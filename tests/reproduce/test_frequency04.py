@@ -212,9 +212,34 @@ def test_order_of_nets_compares_the_highest_with_the_lowest() -> None:
         ]
     )
     found = by_quantity(activations.order_values(table, 0.5))
-    assert found["a: order"] == pytest.approx(295 / 95)
-    assert found["b: order"] == pytest.approx(95 / 295)
+    assert found["a: order"] == pytest.approx(3, rel=0.05)
+    assert found["b: order"] == pytest.approx(1 / 3, rel=0.05)
     assert math.isnan(found["c: order"])
+    unknown = activations.order_values(table.assign(error=math.nan), 0.5)
+    assert all(math.isnan(one.value) for one in unknown)
+
+
+def test_no_order_is_that_of_several_networks() -> None:
+    steps = ({1: 100, 5: 300}, {1: 300, 5: 100}, {1: 100, 5: 300}, {1: 100, 5: 5000})
+    table = pd.concat([errors_of(at, seed=number, net="a") for number, at in enumerate(steps)])
+    assert [one.value for one in activations.order_values(table, 0.5, networks=2)] == [pytest.approx(1), math.inf]
+    assert [one.seed for one in activations.order_values(table, 0.5, networks=2)] == [0, 1]
+
+
+def test_a_brief_rise_of_a_small_error_hardly_counts_but_a_long_one_does() -> None:
+    def low(error: Callable[[int], float]) -> float:
+        rows = [
+            {"step": step, "k": k, "seed": 0, "net": "a", "error": error(step) if k == 1 else float(step < 600)}
+            for step in (0, *looks(1000))
+            for k in (1, 5)
+        ]
+        return by_quantity(activations.order_values(pd.DataFrame(rows), 0.5))["a: order"]
+
+    plain = low(lambda step: float(step < 20))
+    assert plain == pytest.approx(30, rel=0.1)
+    assert low(lambda step: float(step < 20) + 0.15 * (step > 800)) == pytest.approx(plain, rel=0.1)
+    assert low(lambda step: float(step < 20 or 50 < step < 500)) < plain / 5
+    assert low(lambda step: 1.0) == 0
 
 
 def planted_run(outputs: torch.Tensor, *, step: int = 10, status: str = "finished") -> Any:
@@ -227,7 +252,8 @@ def planted_run(outputs: torch.Tensor, *, step: int = 10, status: str = "finishe
 
 def nets_of(monkeypatch: pytest.MonkeyPatch, points: int, **runs: Any) -> dict[str, float]:
     """The measures of planted nets on `points` samples."""
-    settings = {"points": points, "nets": dict.fromkeys(runs), "learned": 0.5, "training": {"steps": 10}}
+    settings = {"points": points, "networks": 1, "nets": dict.fromkeys(runs), "learned": 0.5}
+    settings |= {"training": {"steps": 10}}
     monkeypatch.setattr(activations, "fit_nets", lambda study: {(name, 0): run for name, run in runs.items()})
     return by_quantity(activations.measure_nets(SimpleNamespace(settings=settings)).values)  # type: ignore[arg-type]
 
@@ -242,7 +268,7 @@ def test_nets_are_tested_between_the_samples_and_not_beyond(monkeypatch: pytest.
     assert found["wave: train error"] == pytest.approx(0, abs=1e-20)
     assert found["wave: test error"] == pytest.approx(1 / 3, rel=0.1)
     assert found["beyond: test error"] == 0
-    assert found["wave: order"] == pytest.approx(7.5 / 1.5)
+    assert found["wave: order"] == pytest.approx((56 / 2) ** 0.5)  # falls in the middle, in the logarithm
 
 
 def test_nothing_is_read_from_a_net_that_diverged(monkeypatch: pytest.MonkeyPatch) -> None:

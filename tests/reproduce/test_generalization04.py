@@ -80,10 +80,9 @@ def test_bands_of_planted_spectra() -> None:
     curves = {dominance.ALL: [4] * 3 + [9] * 3 + [1] * 3, dominance.NET: [2] * 3 + [9] * 3 + [3] * 3}
     curves["difference"] = [1] * 9
     table = pd.concat([pd.DataFrame({"curve": c, "frequency": frequency, "amplitude": a}) for c, a in curves.items()])
-    assert by_quantity(dominance.band_values("x", 0, table, points=4)) == {
+    assert by_quantity(dominance.band_values("x", 0, table)) == {
         "x: high over low": 0.25,
         "x: low error": 0.25,
-        "x: low over chance": 4,
         "x: high": 3,
     }
 
@@ -104,7 +103,7 @@ def planted_images(count: int = 400) -> dominance.Data:
 
 
 def bands_of(data: dominance.Data, outputs: torch.Tensor) -> dict[str, float]:
-    return by_quantity(dominance.band_values("x", 0, dominance._spectra(data, outputs), points=len(data.inputs)))
+    return by_quantity(dominance.band_values("x", 0, dominance._spectra(data, outputs)))
 
 
 def test_only_true_classes_of_the_digits_are_of_low_frequency() -> None:
@@ -119,19 +118,36 @@ def test_the_mean_of_the_classes_alone_has_no_low_frequency() -> None:
     data = planted_images()
     found = bands_of(data, data.targets.mean(0).expand_as(data.targets))
     assert found["x: low error"] == pytest.approx(1)
-    assert found["x: low over chance"] == pytest.approx(0, abs=1e-9)
+    assert found["x: high"] == pytest.approx(0, abs=1e-9)
     assert bands_of(data, data.targets)["x: low error"] == 0
+
+
+def test_signs_have_their_power_where_it_was_planted() -> None:
+    data = dominance.parity_data({"inputs": 6, "train": 20}, 4, 0)
+    found = dominance.sign_power(data.inputs, 2 * data.inputs[:, 1] * data.inputs[:, 4])
+    assert found["components"].tolist() == list(range(7))
+    assert found["count"].tolist() == [1, 6, 15, 20, 15, 6, 1]
+    assert (found["power"] * found["count"]).round(9).tolist() == [0, 0, 4 * 64, 0, 0, 0, 0]
+    parity = dominance.sign_power(data.inputs, data.targets[:, 0])
+    assert (parity["power"] * parity["count"]).round(9).tolist() == [0, 0, 0, 0, 0, 0, 64]
+    assert dominance.low_over_chance(parity) == pytest.approx(0, abs=1e-9)
 
 
 def test_guesses_have_low_frequencies_by_chance_and_false_ones_more() -> None:
     data = dominance.parity_data({"inputs": 10, "train": 200}, 31, 0)
-    coins = torch.randn(len(data.targets), 1, generator=torch.Generator().manual_seed(0)).sign().double()
-    assert bands_of(data, coins)["x: low over chance"] < 1.5
-    learned = data.targets.clone()
+
+    def low(values: torch.Tensor) -> float:
+        return dominance.low_over_chance(dominance.sign_power(data.inputs, values))
+
+    for seed in range(5):
+        coins = torch.randn(len(data.targets), generator=torch.Generator().manual_seed(seed)).sign().double()
+        assert low(coins) == pytest.approx(1, abs=0.15)
+    learned = data.targets[:, 0].clone()
     learned[data.train :] = 0
-    assert bands_of(data, learned)["x: low over chance"] < 1
-    majority = data.inputs.sum(1, keepdim=True).sign()
-    assert bands_of(data, majority)["x: low over chance"] > 5
+    assert low(learned) < 1
+    assert low(data.inputs[:, :3].sum(1)) > 3
+    assert low(data.inputs.sum(1) + 3) == pytest.approx(low(data.inputs.sum(1)))  # a constant has no frequency
+    assert math.isnan(low(learned * math.nan))
 
 
 def dominance_of(monkeypatch: pytest.MonkeyPatch, outputs: Callable[[dominance.Data], Any]) -> dict[str, float]:

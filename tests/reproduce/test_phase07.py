@@ -213,6 +213,19 @@ def test_jagged_smooth_and_piecewise_curves_are_told_apart():
     assert decide(get("fig7.1").claim, [*ALL_FITTED, *swapped]).verdict == "fails"
 
 
+def test_a_zigzag_is_not_jagged_and_a_jagged_curve_is_no_spline():
+    x = np.linspace(-1, 1, 401)
+    jagged = x**2 + 0.02 * np.abs((10 * x) % 1 - 0.5)
+    zigzag = 20 * np.abs(x - 0.3) - 20 * np.abs(x + 0.3)
+    found = by_name(initial_sizes.shape_values(curves(jagged, x**3 - x, np.abs(x), x)))
+    assert (found["turns"], found["smooth turns"]) == (pytest.approx(39, abs=3), 1)
+    few = initial_sizes.shape_values(curves(zigzag, x**2, np.abs(x), x))
+    assert by_name(few)["jagged"] > 2
+    for values in (few, initial_sizes.shape_values(curves(3 * jagged, jagged, np.abs(x), x))):
+        assert decide(get("fig7.1").claim, [*ALL_FITTED, *values]).verdict == "fails"
+    assert math.isnan(by_name(initial_sizes.shape_values(curves(x * math.nan, x**2, np.abs(x), x)))["turns"])
+
+
 def test_outputs_are_the_sum_of_the_neurons():
     neurons = Neurons(np.array([[1.0, 0.5], [-1.0, 0.0]]), np.array([2.0, -3.0]))
     assert initial_sizes.outputs(neurons, np.array([-1.0, 0.0, 2.0])) == pytest.approx([-3.0, 1.0, 5.0])
@@ -230,19 +243,28 @@ def test_the_share_of_heaped_neurons():
 
 
 def test_neuron_values_go_by_regime():
-    def shares(linear: float, critical: float, condensed: float) -> pd.DataFrame:
+    def shares(linear: float, critical: float, condensed: float, neurons: float = 90.0) -> pd.DataFrame:
         rows = [
-            (rate, 0.0, 100, seed, distance, 0.05, share)
+            (rate, 0.0, 100, seed, distance, 0.05, share, neurons)
             for seed in range(3)
             for rate, distance, share in ((0.5, 0.1, linear), (1.0, 0.8, critical), (1.75, 9.0, condensed))
         ]
-        return pd.DataFrame(rows, columns=[*Cell._fields, "distance", "start_share", "end_share"])
+        return pd.DataFrame(rows, columns=[*Cell._fields, "distance", "start_share", "end_share", "neurons"])
 
     claim = get("fig7.3").claim
     good = initial_sizes.neuron_values(shares(0.06, 0.4, 0.95))
     assert by_name(good)["order"] == pytest.approx(0.34)
     assert decide(claim, [*ALL_FITTED, *good]).verdict == "holds"
     assert decide(claim, [*ALL_FITTED, *initial_sizes.neuron_values(shares(0.3, 0.2, 0.95))]).verdict == "fails"
+    alone = initial_sizes.neuron_values(shares(0.06, 0.4, 0.95, neurons=1.1))
+    assert decide(claim, [*ALL_FITTED, *alone]).verdict == "fails"
+
+
+def test_one_large_neuron_among_many_is_one():
+    neurons = spread(100, 0)
+    assert initial_sizes.effective_neurons(neurons) == pytest.approx(100)
+    large = np.where(np.arange(100) == 3, 1e4, 1.0)
+    assert initial_sizes.effective_neurons(Neurons(neurons.weights, large)) == pytest.approx(1.02, abs=0.01)
 
 
 # Figures 7.6 and 7.7
@@ -266,9 +288,25 @@ def test_sharpening_in_the_condensed_regime_alone(power, verdict):
     ]
     outside = pd.DataFrame(rows, columns=[*Cell._fields, "outside"])
     values = condensed_widths.sharpening_values(outside)
-    assert by_name(values) == pytest.approx({"condensed": 100**-power, "critical": 1, "linear": 1})
+    found = by_name(values)
+    assert found.pop("condensed end") == pytest.approx(10_000**-power)
+    assert found == pytest.approx({"condensed": 100**-power, "critical": 1, "linear": 1, "linear end": 0.9})
     assert decide(get("fig7.6").claim, [*ALL_FITTED, *values]).verdict == verdict
     assert decide(get("fig7.7").claim, [*ALL_FITTED, *values]).verdict == verdict
+
+
+def test_a_little_less_of_nearly_all_is_no_condensation():
+    condensed = {1000: 0.95, 10_000: 0.7}
+    rows = [
+        (rate, ratio, width, seed, outside if condensed_widths.regime(rate, ratio) == "condensed" else 0.95)
+        for rate in RATES
+        for ratio in RATIOS
+        for width, outside in condensed.items()
+        for seed in range(3)
+    ]
+    values = condensed_widths.sharpening_values(pd.DataFrame(rows, columns=[*Cell._fields, "outside"]))
+    assert by_name(values)["condensed"] < 0.8
+    assert decide(get("fig7.6").claim, [*ALL_FITTED, *values]).verdict == "fails"
 
 
 def test_what_is_outside_of_planted_heaps():
@@ -303,7 +341,7 @@ def test_neurons_that_do_not_move_do_not_sharpen_by_chance(share):
     outside = {cell.width: 1 - share(found.end) for cell, found in trained.items()}
     assert outside[20_000] > 1.1 * outside[200]  # what the places that are heavy by chance make of it
     values = condensed_widths.sharpening_values(condensed_widths.outside_table(trained, share))
-    assert by_name(values) == {"linear": pytest.approx(1, abs=0.02)}
+    assert by_name(values) == {"linear": pytest.approx(1, abs=0.02), "linear end": pytest.approx(1, abs=0.02)}
 
 
 def test_the_neurons_in_the_figure_are_chosen_at_random():

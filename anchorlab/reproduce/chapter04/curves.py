@@ -111,6 +111,25 @@ def learned_at(errors: pd.DataFrame, limit: float) -> dict[int, dict[float, floa
     return found
 
 
+def learning_times(errors: pd.DataFrame, limit: float) -> dict[int, dict[float, float]]:
+    """By seed and k how long Δ_F(k) lasts: exp of its mean height, cut off at 1, times the length of the log of steps.
+
+    An error that falls from 1 to 0 at once does so at this step, and a brief rise later hardly counts, unlike in
+    `learned_at`. Infinite for an error that is above `limit` at the end; NaN where one is unknown.
+    """
+    found: dict[int, dict[float, float]] = {}
+    for seed, own in by_seed(errors[errors["step"] > 0]):
+        found[seed] = {k: _duration(own[own["k"] == k].sort_values("step"), limit) for k in sorted(own["k"].unique())}
+    return found
+
+
+def _duration(rows: pd.DataFrame, limit: float) -> float:
+    heights = rows["error"].clip(upper=1).to_numpy(dtype=float)
+    if heights[-1] > limit:
+        return math.inf
+    return math.exp(float(np.trapezoid(heights, np.log(rows["step"].to_numpy(dtype=float)))))
+
+
 def ratio_values(errors: pd.DataFrame, limit: float, prefix: str = "") -> list[Value]:
     """For neighbouring frequencies, how many times as late the higher one is learned; NaN if none of them is."""
     values = []

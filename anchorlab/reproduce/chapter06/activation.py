@@ -26,7 +26,8 @@ def _measure(study: Study) -> Measured:
     errors = error_table(fit_nets(study), ("net", "seed"))
     curves = pd.concat([ricker_table(name, kind["activation"]) for name, kind in study.settings["nets"].items()])
     ratio = peak_of(curves, _SHARP) / peak_of(curves, _SMOOTH)
-    values = [*order_values(errors, study.settings["learned"]), *(Value(seed, "peak", ratio) for seed in study.seeds)]
+    orders = order_values(errors, study.settings["learned"], study.settings["networks"])
+    values = [*orders, *(Value(seed, "peak", ratio) for seed in study.seeds)]
     return Measured(values=values, tables={"errors": errors, "activations": curves})
 
 

@@ -24,6 +24,7 @@ ANGLE_BINS, HEAVY_BINS = 360, 8
 
 _GRID_POINTS = 401
 _HEAVY_KINKS = 8  # of 399: a kink between two grid points shows at both
+_KINK = 0.05  # of the largest: smaller kinks do not turn a curve
 
 
 def _trained(study: Study) -> dict[Cell, Trained]:
@@ -43,16 +44,20 @@ class Shape:
     """How much a function on an even grid bends: `bending` is the variation of its slope.
 
     `heavy_share` is what its heaviest 8 grid points have of it: near 1 for a piecewise linear function of few pieces.
+    `turns` is how many times it begins to bend to the other side.
     """
 
     def __init__(self, inputs: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"]):
-        kinks = np.abs(np.diff(np.diff(values) / np.diff(inputs)))
+        bends = np.diff(np.diff(values) / np.diff(inputs))
+        kinks = np.abs(bends)
+        sides = np.sign(bends[kinks > _KINK * kinks.max()])
+        self.turns = math.nan if np.isnan(kinks).any() else float((np.diff(sides) != 0).sum())
         self.bending = float(kinks.sum())
         self.heavy_share = float(np.sort(kinks)[-_HEAVY_KINKS:].sum() / self.bending)
 
 
 def shape_values(curves: pd.DataFrame) -> list[Value]:
-    """For every seed: how many times as much the curve at γ = 0.5 bends as that at 1, and shares of the kinks.
+    """For every seed: how much more the curve at γ = 0.5 bends than that at 1, shares of the kinks, and turns.
 
     `curves` has columns rate, seed, x, f.
     """
@@ -61,7 +66,9 @@ def shape_values(curves: pd.DataFrame) -> list[Value]:
         shapes = {rate: Shape(rows["x"].to_numpy(), rows["f"].to_numpy()) for rate, rows in found.groupby("rate")}
         values += [
             Value(seed, "jagged", shapes[LINEAR].bending / shapes[CRITICAL].bending),
+            Value(seed, "turns", shapes[LINEAR].turns),
             Value(seed, "smooth", shapes[CRITICAL].heavy_share),
+            Value(seed, "smooth turns", shapes[CRITICAL].turns),
             Value(seed, "piecewise", shapes[CONDENSED].heavy_share),
         ]
     return values
@@ -112,18 +119,28 @@ def angle_share(neurons: Neurons) -> float:
     return condensed_share(neurons.angles, neurons.amplitudes, bins=ANGLE_BINS, heaviest=HEAVY_BINS, **circle)
 
 
+def effective_neurons(neurons: Neurons) -> float:
+    """(Σ A)² / Σ A²: the number of neurons among equal ones, about 1 where one has nearly all of the amplitude."""
+    amplitudes = neurons.amplitudes
+    return float(amplitudes.sum() ** 2 / (amplitudes @ amplitudes))
+
+
 def share_table(trained: Mapping[Cell, Trained]) -> pd.DataFrame:
-    """Columns of the cell, and distance (RD), start_share, end_share (`angle_share`); NaN where not fitted."""
+    """Columns of the cell, and distance (RD), start_share, end_share (`angle_share`), neurons (`effective_neurons`).
+
+    NaN where not fitted.
+    """
     rows = [
         (
             *cell,
             relative_distance(found.start, found.end) if found.fitted else math.nan,
             angle_share(found.start),
             angle_share(found.end) if found.fitted else math.nan,
+            effective_neurons(found.end) if found.fitted else math.nan,
         )
         for cell, found in trained.items()
     ]
-    return pd.DataFrame(rows, columns=[*Cell._fields, "distance", "start_share", "end_share"])
+    return pd.DataFrame(rows, columns=[*Cell._fields, "distance", "start_share", "end_share", "neurons"])
 
 
 def neuron_values(shares: pd.DataFrame) -> list[Value]:
@@ -140,6 +157,7 @@ def neuron_values(shares: pd.DataFrame) -> list[Value]:
             "condensed distance": by_rate["distance"][CONDENSED],
             "linear gain": share[LINEAR] - by_rate["start_share"][LINEAR],
             "condensed share": share[CONDENSED],
+            "condensed neurons": by_rate["neurons"][CONDENSED],
             # Of numpy, since Python's min passes over a NaN that comes second.
             "order": np.minimum(share[CRITICAL] - share[LINEAR], share[CONDENSED] - share[CRITICAL]),
         }
@@ -199,10 +217,22 @@ REPRODUCTIONS = (
                     source="slightly jagged",
                 ),
                 Condition(
+                    quantity="turns",
+                    text=f"how many times the curve at γ = {LINEAR:g} begins to bend to the other side",
+                    at_least=10,
+                    source="slightly jagged",
+                ),
+                Condition(
                     quantity="smooth",
                     text=f"share of the slope's variation at {_HEAVY_KINKS} of {_GRID_POINTS - 2} places, "
                     f"γ = {CRITICAL:g}",
                     at_most=0.5,
+                    source="like a cubic spline",
+                ),
+                Condition(
+                    quantity="smooth turns",
+                    text=f"the same number, γ = {CRITICAL:g}; a cubic spline through four points turns at most twice",
+                    at_most=2,
                     source="like a cubic spline",
                 ),
                 Condition(
@@ -216,7 +246,8 @@ REPRODUCTIONS = (
         scales=_SCALES,
         measure=_measure_outputs,
         figure=_draw_outputs,
-        notes=_NOTES + "The limits say: at least twice as bent, bent all over, bent at few places only.",
+        notes=_NOTES + "The limits say: at least twice as bent, bent all over, bent at few places only. Those on turns "
+        "came later, since a large zigzag would meet the others, and a jagged curve the one of the spline.",
     ),
     Reproduction(
         id="fig7.3",
@@ -253,6 +284,12 @@ REPRODUCTIONS = (
                     source="strong condensation",
                 ),
                 Condition(
+                    quantity="condensed neurons",
+                    text=f"how many neurons have it, (Σ A)² / Σ A², γ = {CONDENSED:g}: one alone gathers with no other",
+                    at_least=10,
+                    source="neurons condense",
+                ),
+                Condition(
                     quantity="order",
                     text=f"how much more condensed {CRITICAL:g} is than {LINEAR:g}, and {CONDENSED:g} than "
                     f"{CRITICAL:g}, the smaller",
@@ -264,6 +301,7 @@ REPRODUCTIONS = (
         scales=_SCALES,
         measure=_measure_neurons,
         figure=_draw_neurons,
-        notes=_NOTES,
+        notes=_NOTES + "So was the condition on the number of neurons, without which one neuron of large amplitude, "
+        "beside others that stayed where they were, would do.",
     ),
 )
