@@ -20,7 +20,7 @@ from .curves import curve_fit, error_table, learning_times, output_table, output
 from .panels import colour_bar, curves, error_map
 
 FREQUENCIES = (1, 3, 5)
-LEARNED = 0.5  # Δ_F of a frequency that is learned at the end
+_LEARNED = 0.5  # Δ_F of a frequency that is learned at the end
 LIKE = 1.5  # times as late is as soon
 _GOOD = 0.1  # of the variance: a test error below is that of a net that has found the function
 
@@ -113,7 +113,7 @@ def net_scale(
 ) -> dict[str, Any]:
     """Settings of nets: what each has of its own replaces what `training` says for all."""
     training = {"learning_rate": 1e-3, **training}
-    return {"seeds": seeds, "networks": networks, "points": 20, "learned": LEARNED, "nets": nets, "training": training}
+    return {"seeds": seeds, "networks": networks, "points": 20, "learned": _LEARNED, "nets": nets, "training": training}
 
 
 def net_scales(nets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,9 @@ from anchorlab.phenomena.curves import lateness
 from anchorlab.phenomena.spectra import sines
 from anchorlab.report.style import new_figure
 
-from ..chapter04.activations import FREQUENCIES, LEARNED
+from ..chapter04.activations import FREQUENCIES
 from ..chapter04.curves import curve_fit, error_table, learned_at, periodic
+from ..chapter04.equal_peaks import LEARNED
 from ..chapter04.panels import colour_bar, error_map
 from ..claims import Claim, Condition, Value
 from ..reproduction import Measured, Reproduction
