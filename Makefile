@@ -1,23 +1,27 @@
 PYTHON ?= python3.11
 WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/anchorlab/wheels
 
-# One more than cores: some tests wait for processes that they start or kill.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else "auto")')
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 
 VENV := .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest --dist loadfile --no-loadscope-reorder
 OFFLINE := --no-index --find-links $(WHEELS) --no-build-isolation
 DOWNLOADED := $(WHEELS)/$(shell cat constraints.txt pyproject.toml | $(PYTHON) -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])').complete
 SOURCES := $(shell find anchorlab analysis pretrained_probe tasks -type f -not -name '*.pyc')
 
-.PHONY: demo test smoke lint docs clean
+.PHONY: demo test test-slow smoke lint docs clean
 
 demo: $(VENV)/.installed  ## train a memorising and a reasoning network, explain both
 	$(VENV)/bin/anchorlab run composite --out runs/demo
 	@echo "Open this file in a browser: $(CURDIR)/runs/demo/report.html"
 
-test: $(VENV)/.installed  ## run the tests against the installed package
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.installed  ## run the fast tests against the installed package
+	$(PYTEST) -n $(WORKERS)
+
+# One more worker than cores: these tests wait for processes that they start or kill.
+test-slow: $(VENV)/.installed  ## run the tests that are marked as slow
+	$(PYTEST) -n $$(($(WORKERS) + 1)) -m slow
 
 smoke: $(VENV)/.installed  ## every reproduction at its smallest scale
 	rm -rf build/smoke

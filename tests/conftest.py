@@ -1,5 +1,6 @@
 """Run folders with chosen numbers, written as documented, and explanations in a moment."""
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,13 @@ from hypothesis import settings
 # A loaded machine is slow, not wrong; and the same code has the same tests every time.
 settings.register_profile("anchorlab", deadline=None, derandomize=True)
 settings.load_profile("anchorlab")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays; tests that collect garbage need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
 
 STEPS = (0, 10, 20)
 _SPLITS = {
@@ -74,6 +82,24 @@ def brief() -> Iterator[None]:
     from small_experiments import brief_figures, brief_geometry  # loads torch
 
     with brief_geometry(), brief_figures():
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """No figure is drawn."""
+    from small_experiments import undrawn_figures
+
+    with undrawn_figures():
+        yield
+
+
+@pytest.fixture
+def in_this_process() -> Iterator[None]:
+    """No pool of processes is started."""
+    from small_experiments import pools_in_this_process
+
+    with pools_in_this_process():
         yield
 
 

@@ -20,6 +20,7 @@ from .memory import sent
 from .problem import Measurement, Parameters
 
 _EVALUATION_ROWS = 256
+_SAVING = Lock()  # of the one model that all members are saved with
 
 Target = Literal["noise", "image"]
 """What a denoiser predicts; either follows from the other. The image is learned in far fewer steps."""
@@ -135,7 +136,6 @@ class DiffusionProblem:
         self.steps_per_epoch = max(1, len(members[0].splits["train"].images) // batch_size)
         self._device = torch.device(device)
         self._denoiser = denoiser
-        self._saving = Lock()
         self._members = members
 
     def initialize(self, member: int) -> dict[str, Tensor]:
@@ -186,7 +186,7 @@ class DiffusionProblem:
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write the member's denoiser; `load_denoiser` opens it."""
-        with self._saving, torch.no_grad():  # one model for all members
+        with _SAVING, torch.no_grad():
             for name, parameter in self._denoiser.named_parameters():
                 parameter.copy_(parameters[name])
             save(self._denoiser, folder)

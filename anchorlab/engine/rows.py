@@ -25,6 +25,8 @@ from anchorlab.models import save
 from .memory import sent
 from .problem import Measurement, Parameters
 
+_SAVING = Lock()  # of the one model that all members are saved with
+
 Found = tuple[str, str, float]
 """A group, a metric and its value."""
 
@@ -95,7 +97,6 @@ class RowProblem(ABC):
         self.steps_per_epoch = rows // self.batch_size
         self._rows = rows
         self._model = model
-        self._saving = Lock()
         self._members = members
         self._device = torch.device(device)
         distinct = {id(member.splits): member.splits for member in members}
@@ -177,7 +178,7 @@ class RowProblem(ABC):
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write the member's model as Hugging Face does."""
-        with self._saving, torch.no_grad():  # one model for all members
+        with _SAVING, torch.no_grad():
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(parameters[name])
             save(self._model, folder)

@@ -8,7 +8,7 @@ from anchorlab import tasks
 from anchorlab.analysis import attention_maps
 from anchorlab.analysis.predictions import logits
 
-ROWS = 2000
+ROWS = 500
 TASKS = {
     "book": tasks.create("identity"),
     "wide vocabulary": tasks.create("identity", preset="arxiv-2401.08309"),

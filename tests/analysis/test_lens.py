@@ -174,6 +174,7 @@ def test_without_transformer_lens_the_extra_is_named(monkeypatch):
         lens(make("gpt2"))
 
 
+@pytest.mark.slow
 def test_first_use_leaves_the_process_as_it_was():
     program = """
 import logging, sys, warnings

@@ -61,6 +61,7 @@ def test_page_and_figure_of_two_models(capsys: pytest.CaptureFixture[str]) -> No
         assert image.width > 1000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_json_holds_the_numbers_of_every_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("colour", "text.txt", "llama", "bytes", "--out", "x.html", "--length", "30", "--json") == 0
     printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -70,12 +71,14 @@ def test_json_holds_the_numbers_of_every_model(capsys: pytest.CaptureFixture[str
     assert [model["characters"] for model in printed["models"]] == [30, 28]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_ids_for_a_model_without_tokenizer(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("colour", "ids.json", "ids", "--json") == 0
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert (model["tokens"], model["predicted"], model["bits_per_character"]) == (3, 2, None)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_command_in_the_page_repeats_it(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--length", "25", "--dtype", "bfloat16", "--tokenizer", "llama", "--allow-pickle"]
     assert call("colour", "text.txt", "llama", "ids", "--out", "a b.html", *options) == 0

@@ -66,6 +66,7 @@ def inside(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_probe_of_a_checkpoint_as_on_the_hub(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("probe", "llama", "--count", "6", "--out", "found") == 0
     printed = capsys.readouterr().out
@@ -88,6 +89,7 @@ def test_a_probe_of_a_checkpoint_as_on_the_hub(capsys: pytest.CaptureFixture[str
     assert {path.name for path in Path("found").glob("*.png")} == {"heads.png", "depth.png", "knockouts.png"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_model_without_tokenizer_reads_random_tokens_and_its_probe_is_the_same_again() -> None:
     assert call("probe", "ids", "--count", "4", "--length", "20", "--no-knock-outs") == 0
     (folder,) = Path("probes").iterdir()
@@ -114,6 +116,7 @@ def test_a_model_without_tokenizer_reads_random_tokens_and_its_probe_is_the_same
         (["llama", "--language", "de", "--count", "4"], "names"),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_every_kind_of_prompts(options: list[str], name: str) -> None:
     Path("text.txt").write_text("My name is John.\n\nHer old dog is called Anna and the cat Tom.")
     Path("rows.jsonl").write_text("\n".join(json.dumps({"ids": list(range(row, row + 9))}) for row in range(5)))
@@ -123,6 +126,7 @@ def test_every_kind_of_prompts(options: list[str], name: str) -> None:
     assert len(found.scores.kinds) in (2 * 4, 4 * 4)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_chosen_heads_are_knocked_out_and_shown_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("probe", "llama", *QUICK, "--heads", "3.2,1.4", "--out", "found", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
@@ -131,15 +135,17 @@ def test_chosen_heads_are_knocked_out_and_shown_first(capsys: pytest.CaptureFixt
     assert '"first": [2, 1]' in Path("found/report.html").read_text()
 
 
-def test_models_and_finished_probes_on_one_page(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("probe", "llama", *QUICK, "--no-knock-outs", "--out", "found") == 0
-    assert call("probe", "--compare", "found", "ids", *QUICK, "--no-knock-outs", "--out", "both.html") == 0
+@pytest.mark.usefixtures("undrawn")
+def test_models_and_finished_probes_on_one_page(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(finished, "found")
+    assert call("probe", "--compare", "found", "llama", *QUICK, "--no-knock-outs", "--out", "both.html") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "report: both.html"
     page = Path("both.html").read_text()
     assert page.count("LlamaForCausalLM") >= 2
     assert len(list(Path("probes").iterdir())) == 1  # the finished one is not probed again
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_probe_is_read_as_it_was_written() -> None:
     run = anchorlab.probe("llama", prompts="names", count=4, heads=[(1, 1)], out="found")
     read = load_probe("found")
@@ -226,6 +232,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         (Interrupted("stopped"), 3, "interrupted"),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_what_stops_a_probe_leaves_the_last_one_as_it_was(
     error: Exception,
     code: int,

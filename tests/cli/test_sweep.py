@@ -199,6 +199,7 @@ def test_an_interrupted_sweep_ends_with_3(
     assert capsys.readouterr().err == "interrupted: run the same again to continue\n"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_small_sweep_trains_and_the_same_command_shows_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,7 @@ def test_bad_input_ends_with_2_and_one_clear_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_interrupt_ends_with_3_and_the_same_command_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

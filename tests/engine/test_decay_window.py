@@ -120,6 +120,7 @@ def small(**changed: Any) -> Experiment:
     return replace(Experiment(model="post_ln", steps=8, weight_decay=1.0, seed=1, **sizes), **changed)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_runs_say_their_window_and_only_a_window_that_is_open_changes_the_weights(tmp_path: Any) -> None:
     always = small()
     given_on_the_command_line = parse_settings(["weight_decay_window=[0.5, 1]"])

@@ -1,9 +1,10 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from small_trainings import PLAN, SETTINGS, At, crash, run
+from small_trainings import SETTINGS, At, crash, run
 from torch import Tensor
 
 from anchorlab.engine import Population, Run, TrainingPlan
@@ -12,6 +13,7 @@ from anchorlab.errors import InputError
 from anchorlab.models.denoiser import Denoiser, build_denoiser, draw_uniform, load_denoiser
 
 SCHEDULE = NoiseSchedule(20, 1e-3, 0.3)
+FEW = TrainingPlan(steps=12, evaluate_every=2, checkpoint_every=4)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -116,8 +118,13 @@ def test_batches_follow_from_seed_and_step_alone() -> None:
     assert not torch.equal(one.batch([1], 8).wanted, one.batch([2], 8).wanted)
 
 
-def test_loss_is_the_squared_error_of_the_saved_denoiser(tmp_path: Path) -> None:
-    (trained,) = run(problem([0]), tmp_path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    (trained,) = run(problem([0]), tmp_path_factory.mktemp("trained"))
+    return trained
+
+
+def test_loss_is_the_squared_error_of_the_saved_denoiser(trained: Run) -> None:
     denoiser = load_denoiser(trained.folder / "model")
     batch = problem([0]).batch([0], 99)
     with torch.no_grad():
@@ -126,8 +133,7 @@ def test_loss_is_the_squared_error_of_the_saved_denoiser(tmp_path: Path) -> None
     assert problem([0]).loss(stacked, batch).item() == pytest.approx(error.item(), rel=1e-6)
 
 
-def test_training_finds_more_of_the_noise(tmp_path: Path) -> None:
-    (trained,) = run(problem([0]), tmp_path)
+def test_training_finds_more_of_the_noise(trained: Run) -> None:
     losses = trained.metrics().query("split == 'train' and metric == 'loss'").value
     assert losses.iloc[-1] < 0.8 * losses.iloc[0]
 
@@ -141,15 +147,21 @@ def test_a_member_trains_among_others_as_alone() -> None:
         torch.testing.assert_close(value, together.member_parameters(1)[name], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("step", [5, 20])
-def test_crash_and_resume_is_bit_identical(tmp_path: Path, step: int) -> None:
-    broken = TrainingPlan(steps=30, evaluate_every=5, checkpoint_every=10, observers=(At(step, crash),))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Two members that were trained without a break."""
+    return run(problem([0, 1]), tmp_path_factory.mktemp("whole"), FEW)
+
+
+@pytest.mark.parametrize("step", [2, 8])
+def test_crash_and_resume_is_bit_identical(whole: list[Run], tmp_path: Path, step: int) -> None:
+    broken = replace(FEW, observers=(At(step, crash),))
     with pytest.raises(RuntimeError, match="went away"):
-        run(problem([0, 1]), tmp_path / "cut", broken)
-    cut, whole = (run(problem([0, 1]), tmp_path / name, PLAN) for name in ("cut", "whole"))
-    for a, b in zip(cut, whole, strict=True):
+        run(problem([0, 1]), tmp_path, broken)
+    for a, b in zip(run(problem([0, 1]), tmp_path, FEW), whole, strict=True):
         assert a.metrics().equals(b.metrics())
-        assert all(torch.equal(weights(a)[name], value) for name, value in weights(b).items())
+        found = weights(a)
+        assert all(torch.equal(found[name], value) for name, value in weights(b).items())
 
 
 def weights(opened: Run) -> dict[str, Tensor]:

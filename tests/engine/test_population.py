@@ -149,6 +149,7 @@ def test_bfloat16_keeps_float32_parameters_and_stays_close(sequences: Callable[.
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_the_same_steps(sequences: Callable[..., Any]) -> None:
     settings = [OptimizerSettings("sgd", Schedule.constant(0.01))]
     plain, compiled = Population(sequences([0]), settings), Population(sequences([0]), settings, compiled=True)

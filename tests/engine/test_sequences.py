@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from ray import cloudpickle
 
 from anchorlab import models
 from anchorlab.engine import Rows, SequenceMember, SequenceProblem
@@ -126,3 +127,10 @@ def test_commutativity_is_the_share_of_rows_answered_alike(rows: Rows) -> None:
     measured = [m for m in found if m.metric == "commutativity"]
     assert [(m.split, m.group) for m in measured] == [("ood", "")]
     assert measured[0].value == pytest.approx(expected)
+
+
+def test_problem_travels_to_other_processes(sequences: Callable[..., Any]) -> None:
+    problem = sequences([0, 1])
+    arrived = cloudpickle.loads(cloudpickle.dumps(problem))
+    for name, parameter in problem.initialize(1).items():
+        torch.testing.assert_close(arrived.initialize(1)[name], parameter, atol=0, rtol=0)

@@ -87,8 +87,9 @@ def test_crash_and_resume_is_bit_identical(
     cut = run(sequences([0, 1]), tmp_path / "cut")
     for a, b in zip(whole, cut, strict=True):
         pd.testing.assert_frame_equal(a.metrics(), b.metrics(), check_exact=True)
+        found = b.model().state_dict()
         for name, value in a.model().state_dict().items():
-            assert torch.equal(value, b.model().state_dict()[name])
+            assert torch.equal(value, found[name])
 
 
 def test_interrupt_saves_and_resumes_bit_identically(sequences: Callable[..., Any], tmp_path: Path) -> None:
@@ -102,6 +103,7 @@ def test_interrupt_saves_and_resumes_bit_identically(sequences: Callable[..., An
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_killed_process_resumes_bit_identically(tmp_path: Path) -> None:
     # A real process, really killed: the command line's own way from nothing to the finished run.
     def arguments(out: Path) -> list[str]:

@@ -19,6 +19,7 @@ def test_members_differ_in_complexity_control_alone() -> None:
     assert memorising.seed == reasoning.seed == 5
 
 
+@pytest.mark.usefixtures("undrawn", "in_this_process")
 def test_a_short_contrast_ends_with_a_report_and_repeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@ import json
 import math
 import re
 from collections import Counter
+from copy import copy
 from decimal import Decimal
 from typing import Any
 
@@ -126,8 +127,10 @@ _odd = st.one_of(
 @given(st.lists(_odd, min_size=1, max_size=6), st.lists(_odd, min_size=1, max_size=6))
 @settings(deadline=None)
 def test_names_are_unique_and_safe_for_any_values(first: list[Any], second: list[Any]) -> None:
+    plain = Experiment(steps=1)
+
     def member(one: Any, two: Any) -> Experiment:
-        made = Experiment(steps=1)  # valid, then given values that no field would take
+        made = copy(plain)  # valid, then given values that no field would take
         vars(made).update(component_rates=one, betas=two)
         return made
 

@@ -46,14 +46,14 @@ def test_rows_of_different_lengths_are_padded_and_do_not_count_there(reversal: P
 
 def test_training_learns_to_answer_and_reports_every_split(reversal: Path, tmp_path: Path) -> None:
     experiment = small(
-        data=str(reversal), model="gpt2", width=32, heads=2, steps=250, learning_rate=3e-3, evaluate_every=250
+        data=str(reversal), model="gpt2", width=32, heads=2, steps=150, learning_rate=3e-3, evaluate_every=150
     )
     run = train(experiment, tmp_path / "run", progress=False)
     table = run.metrics()
     assert set(table.split) == {"train", "test", "ood_longer"}
     assert set(table.metric) == {"loss", "token_accuracy", "accuracy"}
     assert set(table[table.split == "ood_longer"].group) == {"", "6 letters"}
-    final = table[(table.step == 250) & (table.group == "")].set_index(["split", "metric"]).value
+    final = table[(table.step == 150) & (table.group == "")].set_index(["split", "metric"]).value
     assert final["test", "token_accuracy"] > 0.6  # by chance 1 / 8 or less
     assert final["test", "accuracy"] < final["test", "token_accuracy"]
     model, test = run.model(), load_data(experiment).splits["test"]
@@ -62,6 +62,7 @@ def test_training_learns_to_answer_and_reports_every_split(reversal: Path, tmp_p
     assert final["test", "loss"] == pytest.approx(loss, abs=1e-5)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_sweep_members_are_those_trained_alone(reversal: Path, tmp_path: Path) -> None:
     members = {f"seed {seed}": small(data=str(reversal), steps=6, seed=seed) for seed in (0, 1)}
     runs = sweep(members, tmp_path / "sweep", placement="stacked", progress=False)
@@ -71,6 +72,7 @@ def test_sweep_members_are_those_trained_alone(reversal: Path, tmp_path: Path) -
         assert run.metrics().value.to_numpy() == pytest.approx(alone.metrics().value.to_numpy(), abs=1e-5)
 
 
+@pytest.mark.usefixtures("brief", "undrawn")
 def test_analysis_and_report_leave_out_what_needs_a_task(reversal: Path, tmp_path: Path) -> None:
     run = train(small(data=str(reversal), steps=4, batch_size=64), tmp_path / "run", progress=False)
     found = analyze(run.folder)

@@ -1,6 +1,7 @@
 import io
 import threading
 from collections.abc import Mapping
+from functools import cache
 
 import pytest
 from rich.console import Console
@@ -19,6 +20,7 @@ class Clock:
         return self.seconds
 
 
+@cache
 def swept(rates: str = "0.3:0.5:0.1", *, seeds: int = 1) -> dict[str, Experiment]:
     return grid({"steps": 100}, {"initialization_rate": rates, "weight_decay": [0, 0.1]}, seeds=seeds)
 

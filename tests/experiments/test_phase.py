@@ -30,6 +30,7 @@ def test_files_and_text_of_a_known_plane(plane: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_thresholds_change_the_map_and_are_repeated(plane: Path) -> None:
     diagram = phase_diagram(plane, ood_threshold=0.25, commutativity_threshold=0, reports=False)
     assert diagram.text().splitlines()[2:4] == ["0.1  3   3", "  0  1   3   -"]
@@ -56,6 +57,7 @@ def test_only_missing_and_old_reports_are_made(tmp_path: Path, write_run) -> Non
     assert phases._lacks_report(folder)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_existing_reports_are_linked_whatever_the_folder_is_called(tmp_path: Path, write_run) -> None:
     for number, name in enumerate(("a:b #1?", "100% λ/sub")):
         folder = write_run(tmp_path / name, {"id": (1.0,), "ood": (1.0,)}, seed=number)
@@ -69,6 +71,7 @@ def test_existing_reports_are_linked_whatever_the_folder_is_called(tmp_path: Pat
         assert (tmp_path / unquote(address)).is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_that_cannot_be_written(plane: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError
@@ -78,7 +81,7 @@ def test_a_folder_that_cannot_be_written(plane: Path, monkeypatch: pytest.Monkey
         phase_diagram(plane, reports=False)
 
 
-@pytest.mark.usefixtures("brief")
+@pytest.mark.usefixtures("brief", "undrawn", "in_this_process")
 def test_real_runs_end_as_a_page_with_their_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = {"task": "composite", "model": "lstm", "width": 16, "layers": 1, "steps": 3, "device": "cpu"}
     rows = {"batch_size": 64, "train_rows": 200, "test_rows": 40, "ood_rows": 40}

@@ -36,18 +36,26 @@ def same(run: Run, other: Run, **tolerance: Any) -> None:
     pd.testing.assert_frame_equal(run.metrics(), other.metrics(), **(tolerance or {"check_exact": True}))
 
 
-def test_members_of_all_kinds_are_the_same_stacked_in_a_pool_and_alone(tmp_path: Path) -> None:
+def test_members_of_all_kinds_are_the_same_stacked_and_alone(tmp_path: Path) -> None:
     assert len({shape_of(experiment) for experiment in VARIED.values()}) == 1
-    alone = [train(experiment, tmp_path / "alone" / name, progress=False) for name, experiment in VARIED.items()]
-    folders = [tmp_path / "stacked" / name for name in VARIED]
-    stacked = train_members(list(VARIED.values()), folders, Monitor())
+    stacked = train_members(list(VARIED.values()), [tmp_path / "stacked" / name for name in VARIED], Monitor())
+    assert_as_alone(stacked, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_members_of_all_kinds_are_the_same_in_a_pool_and_alone(tmp_path: Path) -> None:
     pool = sweep(VARIED, tmp_path / "pool", placement="pool", progress=False)
-    for one, two, three in zip(alone, stacked, pool, strict=True):
-        same(one, two, rtol=1e-4, atol=1e-5)
-        same(one, three, rtol=1e-4, atol=1e-5)
-        assert one.config == two.config == three.config
+    assert_as_alone(pool, tmp_path / "alone")
 
 
+def assert_as_alone(runs: Sequence[Run], folder: Path) -> None:
+    for run, (name, experiment) in zip(runs, VARIED.items(), strict=True):
+        alone = train(experiment, folder / name, progress=False)
+        same(run, alone, rtol=1e-4, atol=1e-5)
+        assert run.config == alone.config
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_different_shapes_in_one_sweep(tmp_path: Path) -> None:
     experiments = {"wide": small(width=24), "narrow": small(), "deep": small(layers=3), "narrow2": small(seed=1)}
     runs = sweep(experiments, tmp_path, placement="stacked", progress=False)
@@ -56,6 +64,7 @@ def test_different_shapes_in_one_sweep(tmp_path: Path) -> None:
     assert {run.status for run in runs} == {"finished"}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_auto_placement_measures_and_writes_its_numbers(tmp_path: Path) -> None:
     experiments = {f"seed{seed}": small(seed=seed, batch_size=4, steps=4) for seed in range(10)}
     sweep(experiments, tmp_path, progress=False)
@@ -78,6 +87,7 @@ def test_best_size_is_the_fastest_that_fits() -> None:
     assert Measured("cpu", 10**9, hardly_faster).best(limit=100, processes=2) == 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_tasks_of_different_groups_are_measured_each_by_its_own(tmp_path: Path) -> None:
     other = {"operations": {"z": "add:5", "b": "add:1", "c": "add:-2", "d": "add:-8"}}
     experiments = {"a": small(steps=2), "z": small(steps=2, task_fields=other), "b": small(steps=2, seed=1)}
@@ -169,6 +179,7 @@ def test_other_runtime_errors_are_not_taken_for_a_lack_of_memory(
         train_members([small()], [tmp_path / "m"], Monitor())
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_ended_members_are_reported_and_not_trained_again(tmp_path: Path) -> None:
     experiments = {"a": small(seed=0), "b": small(seed=1)}
     sweep(experiments, tmp_path, progress=False)
@@ -183,6 +194,7 @@ def test_ended_members_are_reported_and_not_trained_again(tmp_path: Path) -> Non
     assert seen[0].accuracies["test"] == runs[0].final("test")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_ended_members_are_not_returned_for_rows_that_have_changed(tmp_path: Path) -> None:
     rows = write(tmp_path / "rows", {"train": TokenRows([[1, 2, 3]] * 40)})
     members = {name: small(data=str(rows), seed=seed) for seed, name in enumerate("ab")}
@@ -196,6 +208,7 @@ def test_ended_members_are_not_returned_for_rows_that_have_changed(tmp_path: Pat
     assert str(of_sweep.value) == str(of_train.value)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_other_settings_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     sweep({"b": small(seed=1, steps=2)}, tmp_path, progress=False)
     with pytest.raises(InputError, match=r"other settings \(seed: 1 there, 2 here\)"):
@@ -259,6 +272,7 @@ def test_machine_without_the_shared_folder_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_killed_sweep_continues_to_the_same_metrics(tmp_path: Path) -> None:
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     experiments = {f"seed{seed}": small(seed=seed, steps=300, checkpoint_every=20) for seed in range(3)}

@@ -245,6 +245,7 @@ def stop_pools(folder: Path, *numbers: int) -> tuple[int, str]:
     return process.returncode, errors
 
 
+@pytest.mark.slow
 def test_stopped_pools_save_every_member(tmp_path: Path) -> None:
     code, errors = stop_pools(tmp_path, signal.SIGINT, signal.SIGTERM)
     assert (code, "Traceback" in errors) == (3, False), errors
@@ -256,6 +257,7 @@ def test_stopped_pools_save_every_member(tmp_path: Path) -> None:
             assert run.checkpoints() == [run.environment["step"]]
 
 
+@pytest.mark.slow
 def test_killed_parent_takes_its_workers_along(tmp_path: Path) -> None:
     stop_pools(tmp_path, signal.SIGKILL)
     deadline = time.monotonic() + 30

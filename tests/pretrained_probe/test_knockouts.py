@@ -28,7 +28,9 @@ def mechanism():
 @pytest.fixture(scope="module")
 def found(mechanism):
     idle = [(1, 7), (2, 9), (2, 24)]
-    return knock_out(mechanism, identity_prompts(), scores(WORKING, heads=MANY), groups={"idle": idle}, single_heads=48)
+    return knock_out(
+        mechanism, identity_prompts(10), scores(WORKING, heads=MANY), groups={"idle": idle}, single_heads=48
+    )
 
 
 @pytest.fixture(scope="module")

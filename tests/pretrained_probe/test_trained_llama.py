@@ -13,6 +13,7 @@ from anchorlab.analysis import HeadScores
 from anchorlab.engine import Run
 from anchorlab.pretrained_probe import Knockouts, PromptSet, knock_out, load_pretrained, score_prompts, task_prompts
 
+pytestmark = pytest.mark.slow
 LENGTH, PROMPTS = 12, 48
 
 

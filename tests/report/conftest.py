@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_experiments import brief_geometry
+from small_experiments import brief_figures, brief_geometry
 
 from anchorlab import models, report, tasks
 from anchorlab.analysis import Explanation, explain
@@ -68,5 +68,6 @@ def with_attention_at_three_steps(explanation: Explanation) -> Explanation:
 @pytest.fixture(scope="session")
 def report_path(explanations: list[Explanation], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    assert report.write(explanations, path, command="anchorlab run composite --seed 0") == path
+    with brief_figures():
+        assert report.write(explanations, path, command="anchorlab run composite --seed 0") == path
     return path

@@ -11,6 +11,7 @@ from anchorlab.analysis import Example
 from anchorlab.report.attention_view import LEAST, attention_view
 from anchorlab.report.templates import resource
 
+pytestmark = pytest.mark.slow  # fifty visits of a browser; the tests of every page open its view in one, too
 HALF_A_LEVEL = 1 / 510
 IMAGE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 PAGE = """
@@ -94,9 +95,8 @@ class Widget:
 
     def edges(self):
         """Weights of the lines that are drawn, by (head, query, source) from 0."""
-        lines = self.root.locator(".attention-lines path").evaluate_all(
-            "lines => lines.map(line => ({...line.dataset}))"
-        )
+        drawn = self.root.locator(".attention-lines path")
+        lines = drawn.evaluate_all("lines => lines.map(line => ({...line.dataset}))")
         return {(int(e["head"]), int(e["query"]), int(e["source"])): float(e["weight"]) for e in lines}
 
     def text(self):

@@ -131,6 +131,7 @@ def test_top_tells_what_was_trained_and_what_came_out(document, explanations):
 
 
 @pytest.mark.parametrize("rule", models.rules())
+@pytest.mark.usefixtures("undrawn")
 def test_sign_of_the_rate_is_told_by_its_rule(rule, explanations):
     table = pd.DataFrame(columns=["step", "split", "group", "metric", "value"])
     config = explanations[0].config | {"initialization_rule": rule}
@@ -160,6 +161,7 @@ def test_bottom_holds_what_repeats_it(document):
     assert f"200 fresh rows of each split: Task.sample(split, n, seed={fresh_row_seed(0, None)})" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_values_are_escaped(explanations):
     nasty = '<script>alert("&")</script>'
     odd = replace(bare(explanations[0]), name=nasty, config=explanations[0].config | {"note": nasty}, status=nasty)
@@ -171,21 +173,24 @@ def test_values_are_escaped(explanations):
 
 
 def test_same_input_same_page(explanations):
-    kept = {field: getattr(explanations[0], field) for field in ("attention", "heads", "embedding", "key_masked")}
+    kept = {field: getattr(explanations[0], field) for field in ("heads", "embedding")}
     one, two = (report.render([replace(bare(explanations[0]), **kept)]) for _ in range(2))
     assert one == two
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_members_of_one_name_are_told_apart(explanations):
     text = Document(report.render([bare(explanations[0]), bare(explanations[0])])).text
     assert "memorising (2)" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_unfinished_run_says_so(explanations):
     text = Document(report.render([replace(bare(explanations[0]), status="diverged")])).text
     assert "training has not finished: diverged" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_absent_sections_give_their_reason(held_run):
     found = explain(held_run("net", tasks.create("identity"), model="lstm"), samples=50)
     document = Document(report.render([found]))
@@ -195,6 +200,7 @@ def test_absent_sections_give_their_reason(held_run):
     assert not document.all("script")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_members_without_a_section_beside_members_with_it(explanations, held_run):
     recurrent = explain(held_run("lstm", tasks.create("composite"), model="lstm"), samples=50)
     fields = ("attention", "heads", "readout", "condensation", "condensation_survey")
@@ -204,22 +210,26 @@ def test_members_without_a_section_beside_members_with_it(explanations, held_run
 
 
 @pytest.mark.parametrize("name", ["working_memory", "classification", "statistical"])
+@pytest.mark.usefixtures("undrawn")
 def test_tasks_of_other_kinds_have_a_page(name, held_run):
     found = explain(held_run("net", tasks.create(name)), samples=30)
     assert Document(report.render([found])).all("img")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_own_data_have_a_page(held_run):
     document = Document(report.render([explain(held_run("net", None))]))
     assert "the user's own data" in document.text
     assert "recorded accuracy (test) 1.000" in document.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_empty_history_has_a_page(explanations):
     empty = replace(bare(explanations[0]), metrics=explanations[0].metrics.iloc[:0])
     assert "no measurement was recorded" in Document(report.render([empty])).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_failure_leaves_the_old_page(explanations, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")

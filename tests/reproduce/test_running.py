@@ -19,6 +19,7 @@ from anchorlab.errors import InputError
 from anchorlab.report.style import new_figure
 from anchorlab.reproduce import Claim, Condition, Measured, Reproduction, Study, Value, read_result, running, study
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
 TRAINING = {
     **{"task": "identity", "model": "post_ln", "layers": 1, "heads": 1, "width": 8, "feed_forward_width": 8},
     **{"train_rows": 32, "test_rows": 16, "batch_size": 16, "steps": 2},
