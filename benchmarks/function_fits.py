@@ -6,7 +6,8 @@
 python benchmarks/function_fits.py seeds|plane [--out benchmarks/results/function_fits_seeds.json]
 
 The populations train completely, on all cores; the loop's time a step is measured before and after, over `--sample`
-of its networks, and multiplied by all networks and steps.
+of its networks, and multiplied by all networks and steps. All of this `--repeats` times: the first time starts the
+processes, too.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -95,28 +97,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("load", choices=("seeds", "plane"))
     parser.add_argument("--sample", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     fits = seeds() if options.load == "seeds" else plane()
-    before = step_seconds(fits, options.sample)
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        runs = train_fits({str(number): one for number, one in enumerate(fits)}, folder)
-        here = time.perf_counter() - began
-        steps = [run.environment["step"] for run in runs]
-        losses = [run.final("train", "loss") for run in runs if run.status == "finished"]
-    after = step_seconds(fits, options.sample)
-    loops = [
-        sum(times[one.network.widths] * count for one, count in zip(fits, steps, strict=True))
-        for times in (before, after)
-    ]
+    loop, here = [step_seconds(fits, options.sample)], []
+    for _ in range(options.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            runs = train_fits({str(number): one for number, one in enumerate(fits)}, folder)
+            here.append(time.perf_counter() - began)
+            steps = [run.environment["step"] for run in runs]
+            losses = [run.final("train", "loss") for run in runs if run.status == "finished"]
+        loop.append(step_seconds(fits, options.sample))
+    loops = [sum(times[one.network.widths] * count for one, count in zip(fits, steps, strict=True)) for times in loop]
+    ratios = [statistics.mean(around) / own for around, own in zip(pairwise(loops), here, strict=True)]
     result = {
         "load": options.load,
         "networks": len(fits),
         "network_steps": sum(steps),
         "seconds": here,
-        "loop_seconds_before_and_after": loops,
-        "ratio": statistics.mean(loops) / here,
+        "loop_seconds_before_between_and_after": loops,
+        "ratios": ratios,
+        "ratio": statistics.median(ratios),
         "finished": len(losses),
         "largest_final_loss": max(losses),
     }
