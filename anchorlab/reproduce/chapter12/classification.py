@@ -105,8 +105,9 @@ REPRODUCTIONS = (
             "At laptop scale: 2 layers with one head, width 64, initialization rate 0.5, learning rate 1e-3, 4000 "
             "steps (34 epochs) with batches of 256, instead of 4 layers with 4 heads, width 400 and 4000 epochs with "
             "batches of 50; the 30,000 training rows are the source's. It leaves open what counts if two numbers are "
-            "nearest to x: here the leftmost does. The training rows are all answered, of test rows 0.94 at most, as many "
-            "already at step 3200. More decay does not help: at λ 0.5 it is 0.90, and 0.91 at γ 0.8 (one seed each)."
+            "nearest to x: here the leftmost does. The training rows are all answered, of test rows 0.94 at most, "
+            "as many already at step 3200. More decay does not help: at λ 0.5 it is 0.90, and 0.91 at γ 0.8 (one "
+            "seed each)."
         ),
     ),
 )
