@@ -5,7 +5,10 @@ pip install deepxde==1.15.0, then
 
 DDE_BACKEND=pytorch python benchmarks/equations.py [--problems poisson poisson2d] [--seeds 3] [--out FILE]
 
-Time is that of training; errors are measured every 100 steps, outside of it.
+Time is that of training; errors are measured every 100 steps on the same grid, outside of it. Both sides are the same
+computation: in float64 their errors of four-frequency agree to 7 digits for 600 steps (one seed). In float32 rounding
+grows, and at a constant learning rate the error jumps by a factor of ten between measurements: the best of all and the
+last one are draws, the median of the last tenth (`late`) is what stays.
 """
 
 import argparse
@@ -125,14 +128,20 @@ class _Watch:
 
 
 def summary(histories: list[list[tuple[float, float]]], steps: int) -> dict[str, Any]:
-    """Medians over seeds; `seconds_to_target` is infinite for a seed that never came there."""
+    """Medians over seeds, and errors of each; `seconds_to_target` is infinite for a seed that never came there."""
+    errors = [[error for _, error in one] for one in histories]
+    found = {
+        "best": [min(one) for one in errors],
+        "late": [statistics.median(one[-max(1, len(one) // 10) :]) for one in errors],
+        "final": [one[-1] for one in errors],
+    }
     reached = [next((t for t, error in one if error <= TARGET), math.inf) for one in histories]
     return {
         "seconds_to_target": reached,
         "median_seconds_to_target": statistics.median(reached),
         "milliseconds_per_step": 1000 * statistics.median(one[-1][0] for one in histories) / steps,
-        "best_error": statistics.median(min(error for _, error in one) for one in histories),
-        "final_error": statistics.median(one[-1][1] for one in histories),
+        **{f"{name}_error": statistics.median(own) for name, own in found.items()},
+        **{f"{name}_errors": own for name, own in found.items()},
     }
 
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-HISTORY = 10
-"""Pairs of steps and gradient changes that are kept, as in scipy."""
+HISTORY = 50
+"""Pairs of steps and gradient changes that are kept: scipy's 10 are few for ill-conditioned residuals."""
 
 ENTRIES = tuple(f"{kind}_{number}" for kind in "sy" for number in range(HISTORY))
 _DECREASE, _CURVATURE = 1e-4, 0.9  # of the weak Wolfe conditions

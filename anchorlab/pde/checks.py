@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from anchorlab.errors import InputError
 
@@ -43,6 +44,17 @@ def check_conditions(pde: "PDE") -> None:
     if not any(isinstance(one, Data) for one in pde.conditions):
         _check_initial(pde, by_output)
         _check_boundary(pde, by_output)
+
+
+def check_residual(name: str, residual: Tensor, points: Tensor, domain: Domain) -> None:
+    """Raise InputError for the first point at which a residual [member, n] is not finite."""
+    bad = (~residual.isfinite()).nonzero()
+    if len(bad):
+        member, number = bad[0].tolist()
+        values = points[member, number % points.shape[1]].tolist()
+        where = ", ".join(f"{n}={v:.6g}" for n, v in zip(domain.names, values, strict=True))
+        value = residual[member, number].item()
+        raise InputError(f"{name}: its residual is {value} at {where}; must be finite everywhere")
 
 
 def check_value_known(pde: "PDE", method: str) -> None:

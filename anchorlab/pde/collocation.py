@@ -1,6 +1,5 @@
 """Where residuals are asked for: points of the inside and of every condition, drawn from streams of their own."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 from zlib import crc32
 
@@ -54,15 +53,14 @@ class Collocation:
         """Points inside and their weights, which add up to the volume."""
         if self.inside == "grid":
             return domain.grid(self.interior)
-        points = domain.interior(self.interior, _stream(self.seed, seed, drawing, "interior"))
+        points = domain.interior(self.interior, self.stream(seed, drawing, "interior"))
         return points, np.full(len(points), domain.volume / len(points))
 
     def condition_points(self, domain: Domain, condition: Condition, seed: int, drawing: int) -> Boundary:
         """Points of one condition and normals there."""
-        return condition.places(domain, self.boundary, _stream(self.seed, seed, drawing, condition.name))
+        return condition.places(domain, self.boundary, self.stream(seed, drawing, condition.name))
 
-
-def _stream(*key: int | str) -> np.random.Generator:
-    """Random numbers that belong to this key alone."""
-    numbers: Sequence[int] = [crc32(part.encode()) if isinstance(part, str) else part for part in key]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(numbers)))
+    def stream(self, seed: int, drawing: int, purpose: str) -> np.random.Generator:
+        """Random numbers that belong to this drawing and purpose alone."""
+        key = [self.seed, seed, drawing, crc32(purpose.encode())]
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

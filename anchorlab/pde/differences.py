@@ -107,12 +107,7 @@ class System:
         for condition in sorted(pde.conditions, key=lambda one: not isinstance(one, Dirichlet | Initial)):
             chosen, normals = self._places(condition)
             kept = ~taken[chosen]
-            if len(chosen) and not kept.any():
-                # More than the corners of two sides: this condition would count nowhere.
-                raise InputError(
-                    f"method={self.name!r}: {condition.name}: all its nodes have another condition; "
-                    "differences can use one a node, use 'rfm' or 'pinn'"
-                )
+            self._check_counts(condition, normals, kept)
             chosen, normals = chosen[kept], normals[kept]
             taken[chosen] = True
             nodes.append(chosen)
@@ -130,6 +125,19 @@ class System:
         if not nodes:
             return np.zeros(0, dtype=int), sparse.csr_array((0, len(points))), np.zeros(0)
         return np.concatenate(nodes), sparse.vstack(rows, format="csr"), np.concatenate(right)
+
+    def _check_counts(self, condition: Condition, normals: np.ndarray, kept: Bool[np.ndarray, " some"]) -> None:
+        """Raise InputError if a condition counts at no node of one of its sides: that is more than corners."""
+        domain, sides = self.pde.domain, np.unique(normals, axis=0)
+        for facing in sides:
+            if not kept[(normals == facing).all(1)].any():
+                axis = int(np.abs(facing).argmax())
+                end = domain.bounds[axis, int(facing[axis] > 0)]
+                where = f" at {domain.names[axis]}={end:g}" if len(sides) > 1 else ""
+                raise InputError(
+                    f"method={self.name!r}: {condition.name}: all its nodes{where} have another condition; "
+                    "differences can use one a node, use 'rfm' or 'pinn'"
+                )
 
     def _places(self, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
         """The nodes of a condition, and normals there."""

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -37,6 +38,7 @@ from anchorlab.validation import checked
 from .collocation import Collocation
 from .equation import PDE
 from .problem import COEFFICIENTS, ResidualProblem
+from .refinement import refined_points
 from .settings import Finite, Number, Whole, Wholes, known
 from .solution import Solution, history_of
 from .trial import Trial, Wrapping
@@ -47,12 +49,13 @@ _KINDS, _DTYPES = ("pinn", "ritz"), ("float32", "float64")
 
 
 class Stage(NamedTuple):
-    """Some steps of one optimizer; `cosine` lets the learning rate fall to 0."""
+    """Some steps of one optimizer; `cosine` lets the learning rate fall to 0; `refinement` adds points before it."""
 
     optimizer: OptimizerName
     steps: int
     learning_rate: float
     cosine: bool = False
+    refinement: int = 0
 
 
 @checked
@@ -65,6 +68,8 @@ class NetworkMethod:
     - `points`: which points are used, see `Collocation`; `equation_weight` multiplies the equation's loss;
     - `optimizer`, `learning_rate` (None: 1e-3 for Adam, 1e-2 for `gd`, 1 for `lbfgs`), `steps`, `cosine`;
       `lbfgs_steps` of L-BFGS follow;
+    - `refinements`: how often a fifth of `interior` is added while L-BFGS trains, most of it where the residual is
+      large; they cut its steps into equal parts (`pinn` only);
     - `dtype`: `float32`, or `float64`, which L-BFGS needs for small errors;
     - `evaluate_every` (None: 20 times), `evaluate_at`: when errors are measured; `keep_checkpoints` keeps parameters.
 
@@ -83,6 +88,7 @@ class NetworkMethod:
     steps: Whole = 5000
     cosine: bool = False
     lbfgs_steps: Whole = 0
+    refinements: Whole = 0
     dtype: Annotated[Literal["float32", "float64"], known("dtype", _DTYPES)] = "float32"
     evaluate_every: Whole | None = None
     evaluate_at: Wholes = ()
@@ -100,6 +106,13 @@ class NetworkMethod:
             raise InputError(f"learning_rate={self.learning_rate}: must be a positive number")
         if self.evaluate_every is not None and self.evaluate_every < 1:
             raise InputError(f"evaluate_every={self.evaluate_every}: must be at least 1")
+        if self.refinements < 0 or (self.refinements and not self.refinements < self.lbfgs_steps):
+            raise InputError(
+                f"refinements={self.refinements}: must be from 0 to below lbfgs_steps={self.lbfgs_steps}, which they "
+                "cut into parts"
+            )
+        if self.refinements and self.kind == "ritz":
+            raise InputError(f"refinements={self.refinements}: only for 'pinn'; an energy needs points of equal weight")
         if self.points.resample_every is not None and "lbfgs" in (self.optimizer, self.lbfgs_steps and "lbfgs"):
             raise InputError("resample_every: L-BFGS needs the same points in every step; leave it out")
 
@@ -116,7 +129,12 @@ class NetworkMethod:
         """The optimizers in their order."""
         rate = _RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
         first = Stage(self.optimizer, self.steps, rate, self.cosine)
-        return [first] + ([Stage("lbfgs", self.lbfgs_steps, 1.0)] if self.lbfgs_steps else [])
+        if not self.lbfgs_steps:
+            return [first]
+        parts = self.refinements + 1
+        ends = [self.lbfgs_steps * number // parts for number in range(parts + 1)]
+        steps = [end - start for start, end in pairwise(ends)]
+        return [first, *(Stage("lbfgs", count, 1.0, refinement=number) for number, count in enumerate(steps))]
 
     def record(self, pde: PDE) -> dict[str, Any]:
         """All settings, for the run folder."""
@@ -176,19 +194,27 @@ def train_networks(
 ) -> list[Solution]:
     """Train one network for every seed, together, into these run folders; ended ones are not trained again.
 
-    With two optimizers the first one's runs are beside those folders, named with its name at the end; a seed that
-    diverged there has no second run. Raises InputError for folders that hold something else, before any training.
+    With two optimizers the first one's runs are beside those folders, named with its name at the end, and so are all
+    parts of L-BFGS but the last, with their number; a seed that diverged there has no further run. Raises InputError
+    for folders that hold something else, before any training.
     """
     keep_freed_memory()
     check_folders(pde, method, seeds, folders)
     runs: dict[int, list[Run]] = {place: [] for place in range(len(seeds))}
+    inside: dict[int, np.ndarray] = {}
     for number in range(len(method.stages)):
         going = [place for place, before in runs.items() if not before or before[-1].status != "diverged"]
         if not going:
             break
         start = [_last_parameters(runs[place][-1]) for place in going] if number else None
         own = [seeds[place] for place in going]
-        found = _train_stage(pde, method, number, own, [folders[place] for place in going], start, monitor)
+        if refinement := method.stages[number].refinement:
+            for place, parameters in zip(going, start or [], strict=True):
+                inside[place] = refined_points(
+                    pde, method.shape(pde), parameters, method.points, seeds[place], refinement, inside.get(place)
+                )
+        points = [inside[place] for place in going] if inside else None
+        found = _train_stage(pde, method, number, own, [folders[place] for place in going], start, points, monitor)
         for place, run in zip(going, found, strict=True):
             runs[place].append(run)
     return [_solution(pde, method, seed, stages) for seed, stages in zip(seeds, runs.values(), strict=True)]
@@ -205,7 +231,7 @@ def _stage_folder(method: NetworkMethod, number: int, folder: Path) -> Path:
     """Where a stage's run is: the last one's in the folder itself."""
     if number == len(method.stages) - 1:
         return folder
-    return folder.with_name(f"{folder.name}-{method.stages[number].optimizer}")
+    return folder.with_name(f"{folder.name}-{method.stages[number].optimizer}{f'-{number}' if number else ''}")
 
 
 def _records(
@@ -229,6 +255,7 @@ def _train_stage(
     seeds: Sequence[int],
     folders: Sequence[Path],
     start: Sequence[Mapping[str, Tensor]] | None,
+    inside: Sequence[np.ndarray] | None,
     monitor: Monitor,
 ) -> list[Run]:
     stage, rule = method.stages[number], method.initialization
@@ -244,6 +271,7 @@ def _train_stage(
         equation_weight=method.equation_weight,
         dtype=getattr(torch, method.dtype),
         start=start,
+        inside=inside,
         device=device,
     )
     rate = stage.learning_rate
@@ -311,18 +339,23 @@ def evaluator(pde: PDE, network: MLP, parameters: Mapping[str, Tensor]) -> Any:
     return evaluate
 
 
-def load_network(pde: PDE, folder: Path) -> Solution:
-    """The solution in a run folder of `train_networks`, with the history of the first of two optimizers.
-
-    That one's run is looked for beside the folder; without it the history is of the last optimizer alone. Raises
-    InputError for a training that has not ended.
-    """
+def stage_runs(folder: Path) -> list[Run]:
+    """The run in a folder after those of the stages that it goes on from, as far as they are still beside it."""
     runs = [Run.open(folder)]
     while before := runs[0].config.get(_BEFORE):
         earlier = Path(os.path.normpath(runs[0].folder / before))
         if not (earlier / "config.json").is_file():
             break
         runs.insert(0, Run.open(earlier))
+    return runs
+
+
+def load_network(pde: PDE, folder: Path) -> Solution:
+    """The solution in a run folder of `train_networks`, with the history of all stages that `stage_runs` finds.
+
+    Raises InputError for a training that has not ended.
+    """
+    runs = stage_runs(folder)
     last = runs[-1]
     if not (folder / "model").is_dir():
         raise InputError(f"folder={str(folder)!r}: its training has not ended; solve with the same settings again")

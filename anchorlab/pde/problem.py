@@ -16,6 +16,7 @@ from anchorlab.models.mlp import MLP
 from anchorlab.models.mlp_initialization import Initialization
 from anchorlab.validation import check_known
 
+from .checks import check_residual
 from .collocation import Collocation
 from .conditions import Condition, Periodic
 from .equation import PDE
@@ -74,8 +75,9 @@ class ResidualProblem:
     """Members that solve one equation from different seeds; each draws its own points.
 
     `loss` is the mean squared residual (PINN, eqs. 15.4-15.8) or the energy (Ritz, eq. 15.12), plus the weighted mean
-    squared residuals of all soft conditions; `equation_weight` multiplies the first. Raises InputError for points at
-    which a residual is not finite, and an equation without the energy that is asked for.
+    squared residuals of all soft conditions; `equation_weight` multiplies the first. `inside` are every member's own
+    points instead of those drawn inside. Raises InputError for points at which a residual is not finite, and an
+    equation without the energy that is asked for.
     """
 
     steps_per_epoch = 1
@@ -92,12 +94,14 @@ class ResidualProblem:
         equation_weight: float = 1.0,
         dtype: torch.dtype = torch.float32,
         start: Sequence[Mapping[str, Tensor]] | None = None,
+        inside: Sequence[np.ndarray] | None = None,
         device: torch.device | str = "cpu",
     ):
         check_network(pde, network, loss)
         self.pde, self.network, self.members = pde, network, len(seeds)
         self._initialization, self._seeds, self._start = initialization, list(seeds), start
         self._collocation, self._dtype, self._device = collocation, dtype, torch.device(device)
+        self._inside = inside
         self._energy = loss == "energy"
         self._function = pde.energy if self._energy and pde.energy is not None else pde.equation
         self._weight = equation_weight
@@ -162,13 +166,13 @@ class ResidualProblem:
         """All points of this step: of every group points and wrapping, weights of the inside, targets and normals."""
         key = (tuple(members), self._collocation.round(step))
         if self._held[0] != key:
-            rows = [self._rows(self._seeds[member], key[1]) for member in members]
+            rows = [self._rows(member, key[1]) for member in members]
             self._held = (key, tuple(torch.stack(column) for column in zip(*rows, strict=True)))
         return self._held[1]
 
-    def _rows(self, seed: int, drawing: int) -> list[Tensor]:
+    def _rows(self, member: int, drawing: int) -> list[Tensor]:
         """The batch of one member."""
-        domain, found = self.pde.domain, []
+        domain, seed, found = self.pde.domain, self._seeds[member], []
         weights = torch.empty(0)
         for group in self._groups:
             points, normals, targets, slices, start = [], [], [], [], 0
@@ -177,6 +181,8 @@ class ResidualProblem:
             for term in group.terms:
                 if term.condition is None:
                     inside, weight = self._collocation.interior_points(domain, seed, drawing)
+                    if self._inside is not None:
+                        inside, weight = self._inside[member], np.ones(len(self._inside[member]))
                     points.append(inside)
                     weight = weight if self._energy else weight / weight.sum()
                     weights = self._tensor(weight)
@@ -336,16 +342,7 @@ class ResidualProblem:
             residuals = self._residuals(parts, batch, parameters.get(COEFFICIENTS))
             for (term, found), points in zip(residuals, slices, strict=True):
                 for residual in found:
-                    self._check_residual(term.name, residual, points)
-
-    def _check_residual(self, name: str, residual: Tensor, points: Tensor) -> None:
-        bad = (~residual.isfinite()).nonzero()
-        if len(bad):
-            member, number = bad[0].tolist()
-            values = points[member, number % points.shape[1]].tolist()
-            where = ", ".join(f"{n}={v:.6g}" for n, v in zip(self.pde.domain.names, values, strict=True))
-            value = residual[member, number].item()
-            raise InputError(f"{name}: its residual is {value} at {where}; must be finite everywhere")
+                    check_residual(term.name, residual, points, self.pde.domain)
 
     def _measured_points(self) -> tuple[Tensor, Wrapping | None, np.ndarray | None]:
         points = measured_points(self.pde.domain)

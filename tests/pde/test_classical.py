@@ -225,6 +225,27 @@ def test_differences_cannot_use_two_conditions_at_one_node(method: str, tmp_path
     System(line(domain=square, conditions=sides), FiniteDifferences(nodes=3))
 
 
+@pytest.mark.parametrize("method", ["fd", "jacobi"])
+def test_a_condition_of_the_whole_boundary_gives_way_on_no_side(method: str, tmp_path: Path) -> None:
+    axes = {"x": (0.0, 1.0), "y": (0.0, 2.0)}
+    corner = pde.Difference(pde.Box(axes), (pde.Disk((0.5, 1.0), 0.2),))
+    cases = [
+        (pde.Box(axes), [pde.Neumann(), pde.Dirichlet(on="y=2")], "neumann: all its nodes at y=2 have"),
+        (pde.Box(axes), [pde.Dirichlet(on="x=0"), pde.Dirichlet()], "dirichlet: all its nodes at x=0 have"),
+        (pde.Interval(0, 1), [pde.Robin(), pde.Dirichlet(on="x=1")], "robin: all its nodes at x=1 have"),
+        (
+            corner,
+            [pde.Neumann(on="outer"), pde.Dirichlet(on="x=1"), pde.Dirichlet(on="holes")],
+            "neumann outer: all its nodes at x=1 have",
+        ),
+    ]
+    for number, (domain, conditions, message) in enumerate(cases):
+        problem = line(domain=domain, equation=lambda at, u: -u.laplacian() - 1, conditions=conditions, exact=None)
+        with pytest.raises(InputError, match=rf"method='{method}': {message} another condition; .*") as caught:
+            pde.solve(problem, method, out=tmp_path / str(number), progress=False, nodes=21)
+        assert "\n" not in str(caught.value)
+
+
 def test_box_shaped_holes_reach_no_further_than_their_corners() -> None:
     box = pde.Box({"x": (-1, 1), "y": (-1, 1)})
     domain = pde.Difference(box, (pde.Box({"x": (-0.25, 0.25), "y": (-0.25, 0.25)}),))

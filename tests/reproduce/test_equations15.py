@@ -53,6 +53,14 @@ def test_smoke_scale_measures_all_that_is_claimed(name: str, tmp_path: Path) -> 
     assert one.figure(through_csv(dict(measured.tables))).axes
 
 
+def test_the_time_of_all_stages_counts(tmp_path: Path) -> None:
+    cases = {"burgers": residuals.REPRODUCTIONS[0].scales["smoke"]["cases"]["burgers"]}
+    study = Study("smoke", {"seeds": 2, "cases": cases}, tmp_path, tmp_path / "runs", progress=False)
+    residuals.REPRODUCTIONS[0].measure(study)
+    names = [f"seed-{seed}{part}" for seed in (0, 1) for part in ("-adam", "-lbfgs-1", "")]
+    assert [run.folder.name for run in study.trained] == names
+
+
 def test_a_polynomial_of_degree_four_is_near_newtons_law() -> None:
     factors = newton.polynomial(2.0, 200, seed=0)
     t = np.linspace(0, 2, 50)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from anchorlab import pde
-from anchorlab.engine import Run
+from anchorlab.pde.networks import stage_runs
 from anchorlab.report.panels import COLOURS, MARKERS
 from anchorlab.report.style import SMALL, finish
 
@@ -32,7 +32,8 @@ def solved(
         **known,
     )
     study.training_seconds += time.perf_counter() - began
-    study.trained.extend(Run.open(one.folder) for one in found if one.folder is not None)
+    # With L-BFGS after Adam most of the time may be that of earlier stages.
+    study.trained.extend(run for one in found if one.folder is not None for run in stage_runs(one.folder))
     return found
 
 
