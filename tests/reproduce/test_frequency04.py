@@ -58,6 +58,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "png", partial(png, dpi=30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IDS)
 def test_every_figure_is_measured_and_drawn(name: str, tmp_path: Path, quickly: None) -> None:
     found = reproduce.run(name, scale="smoke", out=tmp_path, progress=False)

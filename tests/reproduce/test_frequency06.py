@@ -20,6 +20,7 @@ from anchorlab.reproduce.chapter06 import activation, gradient, theorem
 IDS = [name for name in reproduce.names() if name.startswith("fig6.") or name == "thm6"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IDS)
 def test_every_figure_is_measured_and_drawn(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(work: Callable[..., None], items: list[Any], *, monitor: Any) -> None:

@@ -84,6 +84,7 @@ def test_the_learning_rate_follows_the_larger_curvature():
     assert large.learning_rate == pytest.approx(0.5 / start.largest_curvature(data.inputs.numpy()), rel=0.005)
 
 
+@pytest.mark.slow
 def test_trained_cells_fit_and_move_as_their_regime_says(tmp_path: Path):
     study = Study("smoke", {"seeds": 1}, tmp_path, tmp_path / "runs", progress=False)
     found: dict[Cell, Trained] = {}
