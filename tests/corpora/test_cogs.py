@@ -169,6 +169,7 @@ def test_tested_cases_are_what_their_names_say() -> None:
         assert all(re.search(pattern, pair.source) for pair in tested[name])
 
 
+@pytest.mark.slow
 def test_every_case_has_a_thousand_sentences() -> None:
     rows = cogs.generate(train_rows=300, test_rows=5, ood_rows=1000, exposures=5, depth=1)["ood"]
     assert set(Counter(pair.group for pair in rows).values()) == {1000}

@@ -44,6 +44,7 @@ def test_rows_of_different_lengths_are_padded_and_do_not_count_there(reversal: P
         assert labels.tolist() == [*[NOT_COUNTED] * (len(word) + 2), *word[::-1], 3]
 
 
+@pytest.mark.slow
 def test_training_learns_to_answer_and_reports_every_split(reversal: Path, tmp_path: Path) -> None:
     experiment = small(
         data=str(reversal), model="gpt2", width=32, heads=2, steps=150, learning_rate=3e-3, evaluate_every=150

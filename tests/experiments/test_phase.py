@@ -81,6 +81,7 @@ def test_a_folder_that_cannot_be_written(plane: Path, monkeypatch: pytest.Monkey
         phase_diagram(plane, reports=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brief", "undrawn", "in_this_process")
 def test_real_runs_end_as_a_page_with_their_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = {"task": "composite", "model": "lstm", "width": 16, "layers": 1, "steps": 3, "device": "cpu"}

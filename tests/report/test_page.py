@@ -316,6 +316,7 @@ def test_downloads_are_offered_for_every_figure(browser, report_path):
         assert started.value.suggested_filename == "memorising-heads.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_has_contrast(browser, report_path, dark):
     with browser.open(report_path, dark=dark) as opened:

@@ -324,6 +324,7 @@ def test_the_page_opens_on_the_head_and_works_by_keyboard(browser: Browser, path
         assert view.locator(".attention-still").count() == 0
 
 
+@pytest.mark.slow
 def test_a_head_among_many_is_scrolled_into_view(browser: Browser, tmp_path: Path, quick: None) -> None:
     many = made_probe(layers=40, heads=2)
     path = write_probe_page([many], tmp_path / "probe.html")
@@ -348,6 +349,7 @@ def test_page_is_complete_without_scripts(browser: Browser, path: Path) -> None:
         assert page.locator(".attention input").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_has_contrast(browser: Browser, path: Path, dark: bool) -> None:
     with browser.open(path, dark=dark) as page:
