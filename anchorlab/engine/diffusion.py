@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,14 +12,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from anchorlab.errors import InputError
-from anchorlab.models import save
 from anchorlab.models.denoiser import Denoiser
 
 from .memory import sent
 from .problem import Measurement, Parameters
+from .store import save_member
 
 _EVALUATION_ROWS = 256
-_SAVING = Lock()  # of the one model that all members are saved with
 
 Target = Literal["noise", "image"]
 """What a denoiser predicts; either follows from the other. The image is learned in far fewer steps."""
@@ -186,10 +184,7 @@ class DiffusionProblem:
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write the member's denoiser; `load_denoiser` opens it."""
-        with _SAVING, torch.no_grad():
-            for name, parameter in self._denoiser.named_parameters():
-                parameter.copy_(parameters[name])
-            save(self._denoiser, folder)
+        save_member(self._denoiser, parameters, folder)
 
 
 def _members(parameters: Parameters) -> Iterator[dict[str, Tensor]]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +19,10 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from anchorlab.errors import InputError
-from anchorlab.models import save
 
 from .memory import sent
 from .problem import Measurement, Parameters
-
-_SAVING = Lock()  # of the one model that all members are saved with
+from .store import save_member
 
 Found = tuple[str, str, float]
 """A group, a metric and its value."""
@@ -178,10 +175,7 @@ class RowProblem(ABC):
 
     def save(self, member: int, parameters: Parameters, folder: Path) -> None:
         """Write the member's model as Hugging Face does."""
-        with _SAVING, torch.no_grad():
-            for name, parameter in self._model.named_parameters():
-                parameter.copy_(parameters[name])
-            save(self._model, folder)
+        save_member(self._model, parameters, folder)
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> Int[Tensor, " n"]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.models import load
+from anchorlab.models import save as save_model
 from anchorlab.provenance import code_version
 
 from .locks import LOCK, FolderLock
@@ -35,6 +37,7 @@ _SCHEMA = pa.schema(
     {"step": pa.int64(), "split": pa.string(), "group": pa.string(), "metric": pa.string(), "value": pa.float64()}
 )
 _COLUMNS = _SCHEMA.names
+_SAVING = Lock()
 
 
 class MetricRow(NamedTuple):
@@ -262,6 +265,13 @@ def check_folder(folder: Path, config: Mapping[str, Any]) -> None:
         raise InputError(f"out={str(folder)!r}: the folder is not empty and holds no run; choose another")
 
 
+def save_member(model: PreTrainedModel, parameters: Mapping[str, Tensor], folder: Path) -> None:
+    """Write a model as Hugging Face does, with these parameters; one at a time, since members may share the model."""
+    with _SAVING:
+        _copy_parameters(model, parameters)
+        save_model(model, folder)
+
+
 def environment(device: str) -> dict[str, Any]:
     """Where runs happen: versions, a hash of the training code, device, git commit."""
     return {
@@ -310,9 +320,13 @@ def _load_parameters(model: PreTrainedModel, saved: Mapping[str, Tensor], path: 
     own = dict(model.named_parameters())  # in which a tied head is not listed
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
         raise InputError(f"{path}: does not hold the parameters of the run's model")
+    _copy_parameters(model, saved)
+
+
+def _copy_parameters(model: PreTrainedModel, parameters: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(saved[name])
+        for name, parameter in model.named_parameters():
+            parameter.copy_(parameters[name])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -96,9 +96,8 @@ def train_population(
     have. A member that meets one of its stopping rules after an evaluation ends there, with status `finished`; one
     whose loss, gradient or last parameters are not finite ends with status `diverged`. Those that ended leave the
     population when they are an eighth of it, and at checkpoints. Their ends are written with the next checkpoint, which
-    then comes early if the last one is some seconds old. An interrupt
-    (SIGINT, SIGTERM, or the monitor's wish) lets the steps at hand end, saves a checkpoint and raises Interrupted.
-    Raises InputError if a folder holds something else.
+    then comes early if the last one is some seconds old. An interrupt (SIGINT, SIGTERM, or the monitor's wish) lets the
+    steps at hand end, saves a checkpoint and raises Interrupted. Raises InputError if a folder holds something else.
     """
     _Session(population, records, plan, monitor).run()
     return [Run.open(record.folder) for record in records]

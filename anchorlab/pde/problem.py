@@ -180,8 +180,9 @@ class ResidualProblem:
             inner: list[np.ndarray] = []
             for term in group.terms:
                 if term.condition is None:
-                    inside, weight = self._collocation.interior_points(domain, seed, drawing)
-                    if self._inside is not None:
+                    if self._inside is None:
+                        inside, weight = self._collocation.interior_points(domain, seed, drawing)
+                    else:
                         inside, weight = self._inside[member], np.ones(len(self._inside[member]))
                     points.append(inside)
                     weight = weight if self._energy else weight / weight.sum()
