@@ -387,8 +387,9 @@ REPRODUCTIONS = (
         figure=_draw_outputs,
         notes=_NOTES + _STUCK + "Fitted is what it is in chapters 4 and 6, a hundredth of the variance; the source "
         "shows the fit and gives no number. The limit was 0.05, and after a first measurement 0.02, of the root mean "
-        "squares (0.007 and 0.001 of the variance); without the last kink it is 0.004. The condition that every "
-        "snapshot comes closer than the one before was left out then: the source does not state it, and gradient "
-        "descent at a small rate cannot miss it.",
+        "squares (0.007 and 0.001 of the variance). Without the last kink it is 0.004: by the first limit these "
+        "networks are fitted, too, by the second they are not. The condition that every snapshot comes closer than the "
+        "one before was left out then: the source does not state it, and gradient descent at a small rate cannot miss "
+        "it.",
     ),
 )
