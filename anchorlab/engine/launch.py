@@ -65,7 +65,8 @@ def train_in_processes(
             raise Interrupted("a training process was killed; run the same again to continue") from None
         except BaseException:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            for future in futures:
+                future.cancel()  # a shutdown that does not wait would leave the pool's thread to the interpreter's exit
             while not all(future.done() for future in futures):
                 wait(futures, _POLL_SECONDS)
                 _forward(channel, monitor)  # a full channel would keep the workers from ending
