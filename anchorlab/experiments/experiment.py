@@ -4,29 +4,14 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from anchorlab import models, tasks
 from anchorlab.engine import Fitted, OptimizerSettings, Plateau, Schedule, StoppingRule, TargetAccuracy
 from anchorlab.errors import InputError
+from anchorlab.setting_types import Finite, NonNegative, Positive, PositiveWhole, Seed, Share
 from anchorlab.validation import check_known, checked
-
-
-def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python would take for 1 or 0
-        raise PydanticCustomError("number", "must be a number, not true or false")
-    return value
-
-
-_Number = BeforeValidator(_no_boolean)
-Seed = Annotated[int, _Number, Field(ge=0, lt=2**63)]
-PositiveInt = Annotated[int, _Number, Field(gt=0)]
-FiniteFloat = Annotated[float, _Number, Field(allow_inf_nan=False)]
-NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
-PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
-Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 _DEFAULT_BATCH = 256
 _DEFAULT_RATE = 0.5
@@ -86,49 +71,49 @@ class Experiment:
     preset: str | None = None
     task_fields: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
-    train_rows: PositiveInt = 60_000
-    test_rows: PositiveInt = 2_000
-    ood_rows: PositiveInt = 2_000
+    train_rows: PositiveWhole = 60_000
+    test_rows: PositiveWhole = 2_000
+    ood_rows: PositiveWhole = 2_000
     data_seed: Seed = 0
 
     model: str = "gpt2"
-    layers: PositiveInt | None = None
-    heads: PositiveInt | None = None
-    width: PositiveInt | None = None
-    head_width: PositiveInt | None = None
-    feed_forward_width: PositiveInt | None = None
+    layers: PositiveWhole | None = None
+    heads: PositiveWhole | None = None
+    width: PositiveWhole | None = None
+    head_width: PositiveWhole | None = None
+    feed_forward_width: PositiveWhole | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
-    initialization_rate: NonNegativeFloat | None = None
+    initialization_rate: NonNegative | None = None
     initialization_rule: str = ""
     initialization_distribution: Literal["normal", "uniform"] = "normal"
-    component_rates: dict[str, FiniteFloat] = field(default_factory=dict)
+    component_rates: dict[str, Finite] = field(default_factory=dict)
     seed: Seed = 0
 
     optimizer: Literal["adamw", "adam", "sgd", "gd"] = "adamw"
-    learning_rate: PositiveFloat = 1e-3
-    initial_learning_rate: NonNegativeFloat | None = None
-    final_learning_rate: NonNegativeFloat | None = None
+    learning_rate: Positive = 1e-3
+    initial_learning_rate: NonNegative | None = None
+    final_learning_rate: NonNegative | None = None
     schedule: Literal["warmup_cosine", "constant"] = "warmup_cosine"
     schedule_unit: Literal["step", "epoch"] = "step"
-    warmup: NonNegativeFloat | None = None
-    weight_decay: NonNegativeFloat = 0.01
+    warmup: NonNegative | None = None
+    weight_decay: NonNegative = 0.01
     decay_scope: Literal["all", "matrices"] = "all"
     weight_decay_window: tuple[Share, Share] | None = None
-    betas: tuple[FiniteFloat, FiniteFloat] = (0.9, 0.999)
-    momentum: NonNegativeFloat = 0.0
-    clip_norm: PositiveFloat | None = 1.0
-    batch_size: PositiveInt | Literal["all"] | None = None
-    steps: PositiveInt | None = None
-    epochs: PositiveInt | None = None
+    betas: tuple[Finite, Finite] = (0.9, 0.999)
+    momentum: NonNegative = 0.0
+    clip_norm: Positive | None = 1.0
+    batch_size: PositiveWhole | Literal["all"] | None = None
+    steps: PositiveWhole | None = None
+    epochs: PositiveWhole | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     compile: bool = False
     stop_fitted: bool = False
-    stop_accuracy: dict[str, Annotated[PositiveFloat, Field(le=1)]] = field(default_factory=dict)
-    stop_plateau: PositiveInt | None = None
+    stop_accuracy: dict[str, Annotated[Positive, Field(le=1)]] = field(default_factory=dict)
+    stop_plateau: PositiveWhole | None = None
 
-    evaluate_every: PositiveInt | None = None
-    evaluation_rows: PositiveInt = 2_000
-    checkpoint_every: PositiveInt | None = None
+    evaluate_every: PositiveWhole | None = None
+    evaluation_rows: PositiveWhole = 2_000
+    checkpoint_every: PositiveWhole | None = None
     keep_checkpoints: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

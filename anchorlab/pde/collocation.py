@@ -8,11 +8,11 @@ from jaxtyping import Float
 from pydantic.dataclasses import dataclass
 
 from anchorlab.errors import InputError
+from anchorlab.setting_types import Seed, Whole, known
 from anchorlab.validation import checked
 
 from .conditions import Condition
 from .domains import Boundary, Domain
-from .settings import Seed, Whole, known
 
 _INSIDE = ("random", "grid")
 

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from anchorlab.errors import InputError
+from anchorlab.setting_types import Finite, Whole, Wholes
 from anchorlab.validation import checked
 
 from .conditions import BoundaryCondition, Condition, Data, Dirichlet, Initial, Periodic
@@ -21,7 +22,6 @@ from .equation import PDE
 from .errors import errors_of
 from .grid import Grid
 from .linear import Index, Linearized, check_finite, is_linear, linearized_condition, linearized_equations
-from .settings import Finite, Whole, Wholes
 from .unknown import indices
 
 _NEWTON, _CLOSE = 50, 1e-10

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from scipy.linalg import lstsq
 
 from anchorlab.errors import InputError
+from anchorlab.setting_types import Finite, Finites, Seed, Whole
 from anchorlab.validation import checked
 
 from .collocation import Collocation
@@ -27,7 +28,6 @@ from .linear import (
     linearized_equations,
     not_linear,
 )
-from .settings import Finite, Finites, Seed, Whole
 from .unknown import indices
 
 _LARGEST = 200e6  # numbers in the matrix of least squares

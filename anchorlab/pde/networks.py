@@ -33,13 +33,13 @@ from anchorlab.engine.store import ENDED, check_folder
 from anchorlab.errors import InputError
 from anchorlab.models.mlp import MLP, load_mlp
 from anchorlab.models.mlp_initialization import Initialization
+from anchorlab.setting_types import Finite, Number, Whole, Wholes, known
 from anchorlab.validation import checked
 
 from .collocation import Collocation
 from .equation import PDE
 from .problem import COEFFICIENTS, ResidualProblem
 from .refinement import refined_points
-from .settings import Finite, Number, Whole, Wholes, known
 from .solution import Solution, history_of
 from .trial import Trial, Wrapping
 

@@ -11,6 +11,7 @@ from anchorlab.engine.store import check_folder
 from anchorlab.errors import InputError
 from anchorlab.files import replacing
 from anchorlab.report.style import png
+from anchorlab.setting_types import whole
 from anchorlab.validation import check_known
 
 from .checks import check_energy, check_value_known
@@ -22,7 +23,6 @@ from .features import RandomFeatures, check_features
 from .linear import check_linear
 from .networks import NetworkMethod, load_network, train_networks
 from .problem import check_network
-from .settings import whole
 from .solution import Solution
 from .trial import Trial
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ConfigDict, InstanceOf, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import InstanceOf
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -34,13 +34,14 @@ from anchorlab.engine.progress import progress_bar_of_all
 from anchorlab.errors import InputError
 from anchorlab.models.mlp import MLP
 from anchorlab.models.mlp_initialization import Initialization
+from anchorlab.setting_types import NonNegative, NonNegativeWhole, Positive, PositiveWhole, Seed
 from anchorlab.validation import checked
 
 _STACK_NUMBERS = 400_000  # of one layer of a population: more would leave a core's cache
 
 
 @checked
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(allow_inf_nan=False))
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """One network and how it is trained.
 
@@ -60,19 +61,19 @@ class Fit:
     network: InstanceOf[MLP]
     initialization: InstanceOf[Initialization]
     data: InstanceOf[Mapping[str, Points]]
-    seed: int = 0
+    seed: Seed = 0
     loss: FunctionLoss = "mse"
-    gradient_weight: NonNegativeFloat = 0.0
-    batch_size: PositiveInt | None = None
+    gradient_weight: NonNegative = 0.0
+    batch_size: PositiveWhole | None = None
     optimizer: OptimizerName = "adam"
-    learning_rate: PositiveFloat | None = None
+    learning_rate: Positive | None = None
     schedule: InstanceOf[Schedule] | None = None
-    weight_decay: NonNegativeFloat = 0.0
-    momentum: NonNegativeFloat = 0.0
-    steps: PositiveInt = 1000
+    weight_decay: NonNegative = 0.0
+    momentum: NonNegative = 0.0
+    steps: PositiveWhole = 1000
     dtype: Literal["float32", "float64"] = "float32"
-    evaluate_every: PositiveInt | None = None
-    evaluate_at: tuple[NonNegativeInt, ...] = ()
+    evaluate_every: PositiveWhole | None = None
+    evaluate_at: tuple[NonNegativeWhole, ...] = ()
     keep_checkpoints: bool = False
     observers: InstanceOf[tuple[Observer, ...]] = ()
     stopping: InstanceOf[tuple[StoppingRule, ...]] = ()

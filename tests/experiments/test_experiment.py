@@ -2,6 +2,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from anchorlab import Experiment, tasks
@@ -60,6 +61,12 @@ def test_record_is_json_and_makes_the_same_experiment() -> None:
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Experiment(**settings)
+
+
+def test_numbers_of_numpy_are_plain_ones() -> None:
+    one = Experiment(steps=np.int64(3), learning_rate=np.float32(0.5), seed=np.int16(1))
+    assert one == Experiment(steps=3, learning_rate=0.5, seed=1)
+    assert [type(value) for value in (one.steps, one.learning_rate, one.seed)] == [int, float, int]
 
 
 def test_schedule_defaults_and_published_numbers() -> None:

@@ -1,4 +1,4 @@
-"""Types of the settings of methods: numbers that are no booleans, those of numpy included, and known names."""
+"""Types of settings: numbers that are no booleans, those of numpy included, and known names."""
 
 from collections.abc import Collection
 from typing import Annotated, Any
@@ -22,9 +22,14 @@ def _listed(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
+NonNegativeWhole = Annotated[Whole, Field(ge=0)]
+PositiveWhole = Annotated[Whole, Field(gt=0)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
 Number = Annotated[float, BeforeValidator(_number)]
-Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**63)]
+Finite = Annotated[Number, Field(allow_inf_nan=False)]
+NonNegative = Annotated[Finite, Field(ge=0)]
+Positive = Annotated[Finite, Field(gt=0)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
 Wholes = Annotated[tuple[Whole, ...], BeforeValidator(_listed)]
 Finites = Annotated[tuple[Finite, ...], BeforeValidator(_listed)]
 
