@@ -14,6 +14,7 @@ from anchorlab.reproduce.chapter12.composite import (
     SHALLOW,
     TWICE,
     accuracy_by_epoch,
+    before_the_end,
     example_rows,
     final_shares,
     generalization_values,
@@ -72,6 +73,12 @@ def test_stability_compares_all_positions_from_the_second_anchor_on():
     table = pd.DataFrame(rows, columns=["depth", "place", "share", "positions"]).assign(seed=3)
     found = {value.quantity: value.value for value in output_values(table)}
     assert found == pytest.approx({"first anchor": 0.8, "second anchor": 0.7, "holding": 0.85, "stability": 0.45})
+
+
+def test_rows_with_an_anchor_at_the_trained_position_are_left_out():
+    ends = np.array([set(row[-1:]) <= set(TASK.single_anchors) for row in ROWS.tolist()])
+    assert 0 < ends.sum() < len(ROWS)
+    assert before_the_end(TASK, ROWS).tolist() == ROWS[~ends].tolist()
 
 
 def test_shares_are_those_of_the_last_layer_and_of_what_the_source_reports():
