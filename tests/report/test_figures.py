@@ -1,14 +1,18 @@
+import io
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from anchorlab.analysis.accuracy import pair_matrix
 from anchorlab.analysis.answers import deviations
 from anchorlab.analysis.pairs import TaskPairs
 from anchorlab.report import curves, mechanism_figures, pair_figures, sentences
-from anchorlab.report.style import VERMILLION, encode, new_figure, split_names
+from anchorlab.report.style import VERMILLION, encode, new_figure, png, split_names, write_png
 
 
 def known(seen: str, unseen: str = "") -> TaskPairs:
@@ -133,3 +137,17 @@ def test_heat_map_of_many_anchors_is_drawn_without_names():
     axes = pair_figures.accuracy_by_pair(matrix).axes[0]
     assert not axes.texts
     assert len(axes.patches) == 2
+
+
+def test_rare_colours_are_kept_in_a_small_file():
+    """A map of middling colours beside a bar of all of them: those at its ends are on few pixels."""
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
+    values = np.random.default_rng(0).normal(scale=0.2, size=(64, 64))
+    figure.colorbar(axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1), ax=axes)
+    whole = io.BytesIO()
+    write_png(figure, whole)
+    reduced = png(figure)
+    images = [np.asarray(Image.open(file).convert("RGB"), np.int64) for file in (whole, io.BytesIO(reduced))]
+    assert np.abs(images[0] - images[1]).max() <= 10
+    assert len(reduced) < len(whole.getvalue()) / 1.5
