@@ -102,29 +102,30 @@ class Ontology:
         return list(zip(rules[1::3], rules[2::3], strict=True)), tuple(row[-5:-3]), tuple(row[-3:])
 
     def splits(self, *, train_rows: int, test_rows: int, seed: int = 0) -> dict[str, Deductions]:
-        """`train` and `test` without a common row; in each, half of the rows (of an odd number, one less) are true.
+        """`train` and `test` rows, all different; in each, half of the rows (of an odd number, one less) are true.
 
-        Raises InputError if there are not so many different rows.
+        No test row differs from a training row only in who the question is about. Raises InputError if there are not
+        so many different rows.
         """
-        counts = {"train": train_rows, "test": test_rows}
+        counts = {"test": test_rows, "train": train_rows}
         for name, count in counts.items():
             if count < 2:
                 raise InputError(f"{name}_rows={count}: must be at least 2")
         drawn = self._draw(2 * sum(counts.values()), Stream("deduction", repr(self), seed))
         _, first = np.unique(drawn.tokens, axis=0, return_index=True)
-        different = np.sort(first)
-        pools = [different[drawn.label[different] == label] for label in (_TRUE, _FALSE)]
-        found, start = {}, [0, 0]
+        free = np.sort(first)
+        _, problems = np.unique(np.delete(drawn.tokens, [-5, -3], axis=1), axis=0, return_inverse=True)
+        found = {}
         for name, count in counts.items():
-            shares = [count // 2, count - count // 2]
-            ends = [begin + share for begin, share in zip(start, shares, strict=True)]
-            if any(end > len(pool) for end, pool in zip(ends, pools, strict=True)):
+            shares = {_TRUE: count // 2, _FALSE: count - count // 2}
+            taken = [free[drawn.label[free] == label][:share] for label, share in shares.items()]
+            if any(len(rows) < share for rows, share in zip(taken, shares.values(), strict=True)):
                 raise InputError(f"{name}_rows={count}: there are not so many different rows; take more concepts")
-            rows = np.concatenate([pool[a:b] for pool, a, b in zip(pools, start, ends, strict=True)])
+            rows = np.concatenate(taken)
+            free = free[~np.isin(problems[free], problems[rows])]
             rows = rows[Stream("deduction order", name, seed).permutation(count)]
             found[name] = Deductions(drawn.tokens[rows], drawn.label[rows], drawn.steps[rows])
-            start = ends
-        return found
+        return {name: found[name] for name in ("train", "test")}
 
     def _draw(self, count: int, stream: Stream) -> Deductions:
         """Rows of which every second one is true."""

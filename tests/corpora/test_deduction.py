@@ -45,12 +45,20 @@ def test_labels_follow_from_the_rules(ontology: Ontology, seed: int) -> None:
 
 
 @given(ONTOLOGIES)
-def test_half_of_every_split_is_true_and_no_row_is_in_two(ontology: Ontology) -> None:
+def test_half_of_every_split_is_true_and_all_rows_are_different(ontology: Ontology) -> None:
     found = ontology.splits(train_rows=20, test_rows=11)
     assert [int(part.label.sum()) for part in found.values()] == [10, 5]
     rows = np.concatenate([part.tokens for part in found.values()])
     assert len(np.unique(rows, axis=0)) == 31
     assert rows.shape[1] == ontology.length
+
+
+def test_no_problem_is_in_two_splits_with_another_name() -> None:
+    ontology = Ontology(concepts=5, steps=1)
+    found = ontology.splits(train_rows=1000, test_rows=50)
+    train, test = ({(*row[:-5], row[-4], row[-2]) for row in part.tokens.tolist()} for part in found.values())
+    assert len(train) > 300
+    assert not train & test
 
 
 @given(ONTOLOGIES)
