@@ -1,4 +1,4 @@
-"""Types of settings: numbers that are no booleans, those of numpy included, and known names."""
+"""Types of settings: numbers, also those of numpy but never true or false, and known names."""
 
 from collections.abc import Collection
 from typing import Annotated, Any
@@ -12,9 +12,13 @@ from anchorlab.validation import check_known
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool | np.bool_):  # which Python would take for 1 or 0
+    if _is_boolean(value):  # which Python would take for 1 or 0
         raise PydanticCustomError("number", "must be a number, not true or false")
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.generic) else value  # pydantic would read it through a float
+
+
+def _is_boolean(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
 
 
 def _listed(value: Any) -> Any:
@@ -25,13 +29,12 @@ Whole = Annotated[int, BeforeValidator(_number)]
 NonNegativeWhole = Annotated[Whole, Field(ge=0)]
 PositiveWhole = Annotated[Whole, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
-Number = Annotated[float, BeforeValidator(_number)]
-Finite = Annotated[Number, Field(allow_inf_nan=False)]
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 NonNegative = Annotated[Finite, Field(ge=0)]
 Positive = Annotated[Finite, Field(gt=0)]
 Share = Annotated[Finite, Field(ge=0, le=1)]
 Wholes = Annotated[tuple[Whole, ...], BeforeValidator(_listed)]
-Finites = Annotated[tuple[Finite, ...], BeforeValidator(_listed)]
+Positives = Annotated[tuple[Positive, ...], BeforeValidator(_listed)]
 
 
 def known(field: str, names: Collection[str]) -> BeforeValidator:
@@ -46,6 +49,6 @@ def known(field: str, names: Collection[str]) -> BeforeValidator:
 
 def whole(field: str, value: Any, least: int = 0) -> int:
     """A whole number as an int, those of numpy included; raises InputError for others and for less than `least`."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or not least <= value < 2**63:
+    if _is_boolean(value) or not isinstance(value, int | np.integer) or not least <= value < 2**63:
         raise InputError(f"{field}={value!r}: must be a whole number of at least {least}")
     return int(value)

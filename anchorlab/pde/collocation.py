@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic.dataclasses import dataclass
 
-from anchorlab.errors import InputError
-from anchorlab.setting_types import Seed, Whole, known
+from anchorlab.setting_types import PositiveWhole, Seed, known
 from anchorlab.validation import checked
 
 from .conditions import Condition
@@ -30,18 +29,11 @@ class Collocation:
     Raises InputError for values that cannot be used.
     """
 
-    interior: Whole = 1000
-    boundary: Whole = 100
+    interior: PositiveWhole = 1000
+    boundary: PositiveWhole = 100
     inside: Annotated[Literal["random", "grid"], known("inside", _INSIDE)] = "random"
-    resample_every: Whole | None = None
+    resample_every: PositiveWhole | None = None
     seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        for name, value in (("interior", self.interior), ("boundary", self.boundary)):
-            if value < 1:
-                raise InputError(f"{name}={value}: must be at least 1 point")
-        if self.resample_every is not None and self.resample_every < 1:
-            raise InputError(f"resample_every={self.resample_every}: must be at least 1 step")
 
     def round(self, step: int) -> int:
         """Which drawing of points is used in `step`."""

@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from anchorlab.errors import InputError
-from anchorlab.setting_types import Finite, Whole, Wholes
+from anchorlab.setting_types import NonNegative, PositiveWhole, Whole, Wholes
 from anchorlab.validation import checked
 
 from .conditions import BoundaryCondition, Condition, Data, Dirichlet, Initial, Periodic
@@ -294,15 +294,9 @@ class Jacobi:
     """
 
     nodes: Whole | Wholes = 101
-    iterations: Whole = 20_000
-    tolerance: Finite = 1e-10
-    evaluate_every: Whole = 100
-
-    def __post_init__(self) -> None:
-        if self.iterations < 1 or self.evaluate_every < 1:
-            raise InputError(f"iterations={self.iterations}, evaluate_every={self.evaluate_every}: must be at least 1")
-        if self.tolerance < 0:
-            raise InputError(f"tolerance={self.tolerance}: must be at least 0")
+    iterations: PositiveWhole = 20_000
+    tolerance: NonNegative = 1e-10
+    evaluate_every: PositiveWhole = 100
 
 
 def jacobi(

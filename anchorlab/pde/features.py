@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from scipy.linalg import lstsq
 
 from anchorlab.errors import InputError
-from anchorlab.setting_types import Finite, Finites, Seed, Whole
+from anchorlab.setting_types import Positive, Positives, PositiveWhole, Seed
 from anchorlab.validation import checked
 
 from .collocation import Collocation
@@ -48,20 +48,17 @@ class RandomFeatures:
     ψ are products of smoothed boxes that add up to 1. Raises InputError for values that cannot be used.
     """
 
-    parts: Whole = 4
-    features: Whole = 100
-    reach: Finite = 1.0
-    scales: Finites = (1.0,)
-    interior: Whole = 2000
-    boundary: Whole = 200
+    parts: PositiveWhole = 4
+    features: PositiveWhole = 100
+    reach: Positive = 1.0
+    scales: Positives = (1.0,)
+    interior: PositiveWhole = 2000
+    boundary: PositiveWhole = 200
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for name in ("parts", "features", "interior", "boundary"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
-        if self.reach <= 0 or not self.scales or min(self.scales) <= 0:
-            raise InputError(f"reach={self.reach}, scales={self.scales}: must be positive")
+        if not self.scales:
+            raise InputError("scales=(): there must be at least one")
 
 
 class _Basis:

@@ -1,6 +1,5 @@
 """Networks as solutions: PINN (least squares) and Deep Ritz (energy), trained by the engine in run folders."""
 
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ from anchorlab.engine.store import ENDED, check_folder
 from anchorlab.errors import InputError
 from anchorlab.models.mlp import MLP, load_mlp
 from anchorlab.models.mlp_initialization import Initialization
-from anchorlab.setting_types import Finite, Number, Whole, Wholes, known
+from anchorlab.setting_types import NonNegativeWhole, Positive, PositiveWhole, Wholes, known
 from anchorlab.validation import checked
 
 from .collocation import Collocation
@@ -82,31 +81,23 @@ class NetworkMethod:
     network: MLP | None = None
     initialization: str | Initialization = "xavier"
     points: Collocation = field(default_factory=Collocation)
-    equation_weight: Finite = 1.0
+    equation_weight: Positive = 1.0
     optimizer: Annotated[OptimizerName, known("optimizer", _RATES)] = "adam"
-    learning_rate: Number | None = None
-    steps: Whole = 5000
+    learning_rate: Positive | None = None
+    steps: PositiveWhole = 5000
     cosine: bool = False
-    lbfgs_steps: Whole = 0
-    refinements: Whole = 0
+    lbfgs_steps: NonNegativeWhole = 0
+    refinements: NonNegativeWhole = 0
     dtype: Annotated[Literal["float32", "float64"], known("dtype", _DTYPES)] = "float32"
-    evaluate_every: Whole | None = None
+    evaluate_every: PositiveWhole | None = None
     evaluate_at: Wholes = ()
     keep_checkpoints: bool = False
 
     def __post_init__(self) -> None:
         self.shape_of(1, 1)
-        if self.equation_weight <= 0:
-            raise InputError(f"equation_weight={self.equation_weight}: must be positive")
         if isinstance(self.initialization, str):
             Initialization.named(self.initialization)
-        if self.steps < 1 or self.lbfgs_steps < 0:
-            raise InputError(f"steps={self.steps}, lbfgs_steps={self.lbfgs_steps}: must be at least 1 and 0")
-        if self.learning_rate is not None and not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f"learning_rate={self.learning_rate}: must be a positive number")
-        if self.evaluate_every is not None and self.evaluate_every < 1:
-            raise InputError(f"evaluate_every={self.evaluate_every}: must be at least 1")
-        if self.refinements < 0 or (self.refinements and not self.refinements < self.lbfgs_steps):
+        if self.refinements and self.refinements >= self.lbfgs_steps:
             raise InputError(
                 f"refinements={self.refinements}: must be from 0 to below lbfgs_steps={self.lbfgs_steps}, which they "
                 "cut into parts"

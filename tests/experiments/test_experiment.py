@@ -52,6 +52,7 @@ def test_record_is_json_and_makes_the_same_experiment() -> None:
         ({"data": "no/such/file.parquet"}, "data='no/such/file.parquet': no such file or folder"),
         ({"batch_size": 0}, "^batch_size=0: input should be greater than 0, or input should be 'all'$"),
         ({"initialization_rate": True}, "^initialization_rate=True: must be a number, not true or false$"),
+        ({"layers": np.bool_(True)}, r"^layers=np.True_: must be a number, not true or false$"),
         ({"layers": True}, "^layers=True: must be a number, not true or false$"),
         ({"batch_size": True}, "^batch_size=True: must be a number, not true or false"),
         ({"betas": [0.9, True]}, r"^betas\.1=True: must be a number, not true or false$"),
@@ -64,8 +65,8 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
 
 
 def test_numbers_of_numpy_are_plain_ones() -> None:
-    one = Experiment(steps=np.int64(3), learning_rate=np.float32(0.5), seed=np.int16(1))
-    assert one == Experiment(steps=3, learning_rate=0.5, seed=1)
+    one = Experiment(steps=np.int64(3), learning_rate=np.float32(0.5), seed=np.int64(2**53 + 1))
+    assert one == Experiment(steps=3, learning_rate=0.5, seed=2**53 + 1)
     assert [type(value) for value in (one.steps, one.learning_rate, one.seed)] == [int, float, int]
 
 

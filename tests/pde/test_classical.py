@@ -112,7 +112,7 @@ def test_windows_of_random_features_add_up_to_one() -> None:
         ("inverse", "rfm", {}, "only networks"),
         ("poisson", "fd", {"nodes": 2}, "nodes=2: must be one number, or 1, of at least 3"),
         ("poisson", "fd", {"nods": 2}, "setting: unknown value 'nods'; did you mean 'nodes'?"),
-        ("poisson", "rfm", {"features": 0}, "features=0: must be at least 1"),
+        ("poisson", "rfm", {"features": 0}, "features=0: input should be greater than 0"),
         ("poisson", "rfm", {"features": 10**6}, "do not fit in memory"),
         ("poisson", "jacobi", {"iterations": 0}, "iterations=0"),
     ],

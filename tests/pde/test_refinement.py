@@ -109,7 +109,7 @@ def test_an_interrupted_part_goes_on_with_the_same_points(tmp_path: Path) -> Non
             {"refinements": 1},
             r"refinements=1: must be from 0 to below lbfgs_steps=0, which they",
         ),
-        ("pinn", {"refinements": -1, "lbfgs_steps": 5}, r"refinements=-1: must be from 0 to below lbfgs_steps=5"),
+        ("pinn", {"refinements": -1, "lbfgs_steps": 5}, r"refinements=-1: input should be greater than or equal to 0"),
         ("pinn", {"refinements": 5, "lbfgs_steps": 5}, r"refinements=5: must be from 0 to below lbfgs_steps=5"),
         ("ritz", {"refinements": 1, "lbfgs_steps": 5}, r"refinements=1: only for 'pinn'; an energy needs"),
     ],
