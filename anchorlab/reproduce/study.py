@@ -24,8 +24,8 @@ class Study:
     """One measurement at one scale.
 
     `folder` is for files of its own; `runs` holds the trainings of all studies, named by a hash of their settings and
-    of the weights that they start from, so that studies that need the same training share it. `trained` lists the runs
-    that this study used.
+    of the rows and weights that these name, so that studies that need the same training share it. `trained` lists the
+    runs that this study used.
     """
 
     scale: str
@@ -46,7 +46,8 @@ class Study:
 
         Raises InputError for settings that cannot be trained, Interrupted when stopped; the same call continues.
         """
-        names = {key: digest(one.record() | contents(one.model_options)) for key, one in experiments.items()}
+        files = {key: contents({"data": one.data, **one.model_options}) for key, one in experiments.items()}
+        names = {key: digest(one.record() | files[key]) for key, one in experiments.items()}
         members = {names[key]: experiment for key, experiment in experiments.items()}
         began = time.perf_counter()
         runs = dict(zip(members, sweep(members, self.runs, placement="pool", progress=self.progress), strict=True))

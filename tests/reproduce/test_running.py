@@ -158,15 +158,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         study.contents({"text": str(tmp_path / "file")})
 
 
-def test_a_training_from_other_weights_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("named", [{"data": "rows"}, {"model_options": {"folder": "rows"}}])
+def test_a_training_on_other_rows_or_from_other_weights_is_another_one(
+    named: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names: list[str] = []
     monkeypatch.setattr(study, "sweep", lambda members, *_, **__: names.extend(members) or list(members))
-    (tmp_path / "weights").write_text("a")
-    experiment: Any = types.SimpleNamespace(
-        record=lambda: {"model_options": {"folder": str(tmp_path)}}, model_options={"folder": str(tmp_path)}
-    )
+    monkeypatch.chdir(tmp_path)
+    experiment: Any = types.SimpleNamespace(record=lambda: named, **{"data": None, "model_options": {}, **named})
     for content in ("a", "a", "b"):
-        (tmp_path / "weights").write_text(content)
+        (tmp_path / "rows").write_text(content)
         study.Study("smoke", {}, tmp_path, tmp_path).train({0: experiment})
     assert names[0] == names[1] != names[2]
 
