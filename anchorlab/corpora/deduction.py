@@ -104,17 +104,16 @@ class Ontology:
     def splits(self, *, train_rows: int, test_rows: int, seed: int = 0) -> dict[str, Deductions]:
         """`train` and `test` rows, all different; in each, half of the rows (of an odd number, one less) are true.
 
-        No test row differs from a training row only in who the question is about. Raises InputError if there are not
-        so many different rows.
+        No test row differs from a training row only in who it is about and in the order of its rules. Raises InputError
+        if there are not enough different rows.
         """
         counts = {"test": test_rows, "train": train_rows}
         for name, count in counts.items():
             if count < 2:
                 raise InputError(f"{name}_rows={count}: must be at least 2")
-        drawn = self._draw(2 * sum(counts.values()), Stream("deduction", repr(self), seed))
+        drawn = self._draw(4 * sum(counts.values()), Stream("deduction", repr(self), seed))
         _, first = np.unique(drawn.tokens, axis=0, return_index=True)
-        free = np.sort(first)
-        _, problems = np.unique(np.delete(drawn.tokens, [-5, -3], axis=1), axis=0, return_inverse=True)
+        free, problems = np.sort(first), self._problems(drawn.tokens)
         found = {}
         for name, count in counts.items():
             shares = {_TRUE: count // 2, _FALSE: count - count // 2}
@@ -126,6 +125,13 @@ class Ontology:
             rows = rows[Stream("deduction order", name, seed).permutation(count)]
             found[name] = Deductions(drawn.tokens[rows], drawn.label[rows], drawn.steps[rows])
         return {name: found[name] for name in ("train", "test")}
+
+    def _problems(self, tokens: Int[np.ndarray, "n length"]) -> Int[np.ndarray, " n"]:
+        """A number for each row; rows that differ only in who they are about and in the order of rules share it."""
+        premise, conclusion = tokens[:, 1:-5:3], tokens[:, 2:-5:3]
+        rules = np.sort(premise * len(self.names) + conclusion, axis=1)
+        _, found = np.unique(np.column_stack([rules, tokens[:, [-4, -2]]]), axis=0, return_inverse=True)
+        return np.ravel(found)
 
     def _draw(self, count: int, stream: Stream) -> Deductions:
         """Rows of which every second one is true."""
