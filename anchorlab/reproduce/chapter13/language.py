@@ -344,8 +344,9 @@ REPRODUCTIONS = (
         "(180 M parameters: 13 blocks of width 896, 32,000 tokens; the shape is ours). The source colours a legal "
         "text in English; at laptop it is the beginning of the unseen files, --set shown=FILE takes another one. A "
         "point in share is two standard errors of a difference over 25,000 tokens. "
-        "So small a model is sure of few tokens: after 500 steps 1.5 % have a probability of at least 0.5 at γ = 1, "
-        "and 1.9 % at γ = 0.5. The order follows with the training: after 3000 steps (one seed) they are 10.2 % and "
-        "8.2 %, and those below 0.01, 28 % and 32 % before, are 21.7 % and 22.3 %.",
+        "So small a model is sure of few tokens: after 500 steps 1.9 % have a probability of at least 0.5 at γ = 0.5, "
+        "and 1.5 % at γ = 1. With longer training this order is turned, but the other condition is missed: after 3000 "
+        "steps (one seed) they are 8.2 % and 10.2 %, and those below 0.01 22.3 % and 21.7 %, a fall of less than a "
+        "point. No length was found at which both hold.",
     ),
 )

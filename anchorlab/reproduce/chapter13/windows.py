@@ -134,7 +134,7 @@ REPRODUCTIONS = (
         figure=_figure,
         notes=(
             f"{LAPTOP_SIZE} The place is chosen so that decay decides: without it these networks memorise. The quarter "
-            "that matters is the first (OOD accuracy 0.26 to 0.46; 0.03 to 0.12 with decay in a later one), since seen "
+            "that matters is the first (OOD accuracy 0.26 to 0.46; 0.03 to 0.11 with decay in a later one), since seen "
             "pairs are all answered by its end. The paper, whose networks learn later, reports the middle of training, "
             "and a quarter that does as well as decay all along (0.93 and 0.91); here the best quarter gives four "
             "fifths of it (0.29 to 0.64 all along)."
