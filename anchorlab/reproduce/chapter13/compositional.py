@@ -181,6 +181,8 @@ _COMPLEXITIES = {
     "small": {"initialization_rate": 0.8, "weight_decay": 0.1},
     "large": {"initialization_rate": 0.3, "weight_decay": 0.01},
 }
+# γ = 0.3 is too large for rows of COGS: of 8,000 of them a network of width 64 answers 61 to 71 %.
+_COGS_COMPLEXITIES = _COMPLEXITIES | {"large": {"initialization_rate": 0.5, "weight_decay": 0.01}}
 _LAPTOP_TRAINING = {
     **_SMALL_NETWORK,
     "learning_rate": 1e-3,
@@ -189,6 +191,13 @@ _LAPTOP_TRAINING = {
     "evaluation_rows": 300,
     "evaluate_every": 2000,
     "checkpoint_every": 2000,
+}
+_LAPTOP_COGS = {  # whose rows are twice as long
+    **_LAPTOP_TRAINING,
+    "batch_size": 32,
+    "steps": 2500,
+    "evaluate_every": 2500,
+    "checkpoint_every": 2500,
 }
 _SMOKE_TRAINING = {**_LAPTOP_TRAINING, "batch_size": 20, "steps": 10, "evaluate_every": 10}
 _PAPER_TRAINING = {
@@ -200,13 +209,9 @@ _PAPER_TRAINING = {
     "checkpoint_every": 10_000,
 }
 _INVENTED = (
-    "The section's text gives no γ and λ for this panel: γ = 0.8 with λ = 0.1 and γ = 0.3 with λ = 0.01 are this "
-    "project's."
+    "The section's text gives no γ and λ for this panel: γ = 0.8 with λ = 0.1 and γ = {} with λ = 0.01 are ours."
 )
-_LAPTOP_SIZE = (
-    "GPT-2 of 2 layers, 4 heads and width 64 (the paper's: 10, 10 and 640), 2000 steps of 64 rows at learning rate "
-    "1e-3, at every data size."
-)
+_SHAPE = "GPT-2 of 2 layers, 4 heads and width 64 (the paper's: 10, 10 and 640)"
 
 REPRODUCTIONS = (
     Reproduction(
@@ -252,9 +257,11 @@ REPRODUCTIONS = (
         },
         measure=_measure_scan,
         figure=_scan_figure,
-        notes=f"{_INVENTED} Laptop: {_LAPTOP_SIZE} Of SCAN, made from its published grammar, only commands of at most "
-        "20 words and actions together (10,709 of 19,701 to train, and all 1,000 such ones of the 1,208 to test), "
-        "with the lone `turn left` as every tenth row; data sizes 2,000 and 8,000.",
+        notes=f"{_INVENTED.format(0.3)} Laptop: {_SHAPE}, 2000 steps of 64 rows at learning rate 1e-3. Of SCAN, made "
+        "from its published grammar, only commands of at most 20 words and actions together (10,709 of 19,701 to "
+        "train, and all 1,000 such ones of the 1,208 to test), with the lone `turn left` as every tenth row; data "
+        "sizes 2,000 and 8,000. With 2,000 rows all networks answer all training rows (of 300 looked at), with "
+        "8,000 those of large initialization 85 to 91 %.",
     ),
     Reproduction(
         id="fig13.14b",
@@ -287,7 +294,7 @@ REPRODUCTIONS = (
                 "files": None,
                 "grammar": {"test_rows": 20, "ood_rows": 2, "exposures": 2, "depth": 1},
                 "sizes": [100, 200],
-                **_COMPLEXITIES,
+                **_COGS_COMPLEXITIES,
                 "training": _SMOKE_TRAINING,
             },
             "laptop": {
@@ -295,15 +302,15 @@ REPRODUCTIONS = (
                 "files": None,
                 "grammar": {"test_rows": 500, "ood_rows": 84, "exposures": 30, "depth": 1},
                 "sizes": [2000, 8000],
-                **_COMPLEXITIES,
-                "training": _LAPTOP_TRAINING,
+                **_COGS_COMPLEXITIES,
+                "training": _LAPTOP_COGS,
             },
             "paper": {
                 "seeds": 3,
                 "files": None,
                 "grammar": {"test_rows": 3000, "ood_rows": 1000, "exposures": 100, "depth": 2},
                 "sizes": [5000, 10_000, 20_000],
-                **_COMPLEXITIES,
+                **_COGS_COMPLEXITIES,
                 "training": _PAPER_TRAINING,
             },
         },
@@ -312,8 +319,12 @@ REPRODUCTIONS = (
         notes=f"The data are not COGS' own but those of a reduced grammar in its form: about 70 words instead of 900, "
         "eight verb frames and 12 of the 21 cases of generalization (no infinitives, no `omitted object`, no "
         "`unaccusative` cases), with logical forms in a short notation: at no scale can accuracies be compared with "
-        f"published ones, unless --set files=FOLDER reads the published files. {_INVENTED} Laptop: {_LAPTOP_SIZE} "
-        "Clauses and modifiers are nested once at most in training; 500 rows test in and 1,008 out of distribution; "
-        "data sizes 2,000 and 8,000.",
+        f"published ones, unless --set files=FOLDER reads the published files. {_INVENTED.format(0.5)} Laptop: "
+        f"{_SHAPE}, 2500 steps of 32 rows at learning rate 1e-3. Clauses and modifiers are nested once at most in "
+        "training; 500 rows test in and 1,008 out of distribution; data sizes 2,000 and 8,000. At the larger one "
+        "networks of large initialization answer all training rows (of 300 looked at) and 96 to 98 % of test rows, "
+        "where the source has 20,000 rows and above 99 %; more rows were not tried. Measured first with γ = 0.3, the "
+        "value of panel A: such networks answer 44 to 50 % of test rows and at most 2 % out of distribution, but 61 to "
+        "71 % of their training rows, too, so it was replaced.",
     ),
 )
