@@ -1,4 +1,4 @@
-"""Multi-step deduction at two complexities and several data sizes (figure 13.16)."""
+"""Deduction at two complexities and several data sizes (figure 13.16)."""
 
 import math
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ from ..study import Study
 _COLOURS = {"small": BLUE, "large": ORANGE}
 _CLEAR_RATIO = 1.2
 """More than chance between trials: a fifth of the steps."""
-_CLEAR_LEAD = 0.05
-"""More than two standard errors of the difference of two accuracies on a thousand rows."""
+_CLEAR_LEAD = 0.07
+"""More than two standard errors of the difference of two accuracies on 500 rows."""
 
 
 class _Member(NamedTuple):
@@ -120,8 +120,8 @@ def _figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-_NETWORK = {"model": "gpt2", "layers": 3, "heads": 2, "width": 64, "feed_forward_width": 256}
-_ONTOLOGY = {"concepts": 12, "chains": 2, "steps": 2, "least_steps": 1}
+_NETWORK = {"model": "gpt2", "layers": 3, "heads": 4, "width": 64, "feed_forward_width": 256}
+_ONTOLOGY = {"concepts": 7, "chains": 2, "steps": 1, "least_steps": 1}
 _COMPLEXITIES = {
     "small": {"initialization_rate": 0.7, "weight_decay": 0.1},
     "large": {"initialization_rate": 0.5, "weight_decay": 0.01},
@@ -186,11 +186,11 @@ REPRODUCTIONS = (
             "laptop": {
                 "seeds": 3,
                 "ontology": _ONTOLOGY,
-                "sizes": [500, 2000, 8000, 32_000],
-                "test_rows": 1000,
+                "sizes": [500, 2000, 4000, 8000, 16_000],
+                "test_rows": 500,
                 "converged": 0.99,
                 **_COMPLEXITIES,
-                "training": {**_TRAINING, "steps": 3000, "evaluate_every": 100, "stop_accuracy": {"train": 0.99}},
+                "training": {**_TRAINING, "steps": 3000, "evaluate_every": 50, "stop_accuracy": {"train": 0.99}},
             },
             "paper": {
                 "seeds": 3,
@@ -216,14 +216,21 @@ REPRODUCTIONS = (
         figure=_figure,
         notes=(
             "The source names γ and λ but neither network, ontology nor budget. Rows are not PrOntoQA's but made by "
-            "this project in its form: rules, a fact and a question, answered true or false. Laptop: 12 concepts, 2 "
-            "chains of 2 rules, questions 1 or 2 rules away; GPT-2 of 3 layers, 2 heads and width 64, up to 3000 steps "
-            "of 128 rows at learning rate 1e-3, stopped at a training accuracy of 0.99 (looked at every 100 steps, on "
-            "at most 2000 rows). A training that does not get there counts as one of 3000 steps, which is a lower "
-            "bound: a fall that would show only with more steps is not seen. Where neither complexity converges their "
-            "steps are not compared, and the figure has no point. At this scale rows are memorised or not fitted: "
-            "test accuracy is that of chance in all networks, so the leads say nothing. A size that generalises was "
-            "not looked for."
+            "this project in its form: rules, a fact and a question, answered true or false. Laptop: 7 concepts and 2 "
+            "chains of one rule, so that it takes one step to answer; no test row is a training row with another name "
+            "or its rules in another order. GPT-2 of 3 layers, 4 heads and width 64, up to 3000 steps of 128 rows at "
+            "learning rate 1e-3, stopped at a training accuracy of 0.99 (looked at every 50 steps, on at most 2000 "
+            "rows). A training that does not get there counts as one of 3000 steps, which is a lower bound: a fall "
+            "that would show only with more steps is not seen. Where neither complexity converges their steps are not "
+            "compared, and the figure has no point. All networks memorise 500 and 2,000 rows and generalise from 4,000 "
+            "on; below, accuracies are under one half, since the same rules with the other answer may be trained. The "
+            "steps of large initialization rise up to 4,000 rows and change little after it in two of three trials; "
+            "small initialization is slower at every size but one of a trial (8,000 rows, 1000 steps against 1350), "
+            "twice it does not reach 0.99, and it is ahead on test rows in one trial or two of each size and behind in "
+            "the others. The "
+            "setting was looked for: with 12 concepts, chains of 2 rules and 2 heads test accuracy was that of chance "
+            "in all networks (500 to 32,000 rows, 3 seeds), with 8 concepts and one rule nothing was learned of 32,000 "
+            "rows in 2000 steps (one seed, γ = 0.5). None was found in which the claim holds."
         ),
     ),
 )
