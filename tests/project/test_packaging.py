@@ -17,18 +17,8 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LAYERS = (
     *("errors", "files", "provenance", "validation", "setting_types", "user_code", "tasks", "corpora", "models"),
-    *(
-        "engine",
-        "analysis",
-        "pretrained_probe",
-        "report",
-        "experiments",
-        "phenomena",
-        "pde",
-        "benchmark_card",
-        "reproduce",
-        "cli",
-    ),
+    *("engine", "analysis", "pretrained_probe", "report", "experiments", "phenomena", "pde", "benchmark_card"),
+    *("reproduce", "cli"),
 )
 """From the bottom up; a module may import its own layer and those before it. (`tasks` may be used by all above.)"""
 NOT_USED_BY = {"models": {"tasks"}, "engine": {"tasks", "analysis"}, "report": {"engine", "models", "tasks"}}
