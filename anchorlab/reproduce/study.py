@@ -46,8 +46,10 @@ class Study:
 
         Raises InputError for settings that cannot be trained, Interrupted when stopped; the same call continues.
         """
-        files = {key: contents({"data": one.data, **one.model_options}) for key, one in experiments.items()}
-        names = {key: digest(one.record() | files[key]) for key, one in experiments.items()}
+        rows = {path: contents({"data": path}) for path in {one.data for one in experiments.values()}}  # each read once
+        names = {
+            key: digest(one.record() | rows[one.data] | contents(one.model_options)) for key, one in experiments.items()
+        }
         members = {names[key]: experiment for key, experiment in experiments.items()}
         began = time.perf_counter()
         runs = dict(zip(members, sweep(members, self.runs, placement="pool", progress=self.progress), strict=True))
